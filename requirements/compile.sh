@@ -1,0 +1,12 @@
+#!/bin/sh
+# Locks the dependencies, with hashes and without any index address. Run by `make lock`; needs uv on PATH.
+#
+# The sidecar uses only the protobuf schema inside tritonclient, so numpy and its friends stay out of its
+# image: the lock leaves them out and the image installs with --no-deps.
+set -eu
+cd "$(dirname "$0")"
+lock="uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11"
+small="--no-emit-package numpy --no-emit-package ml-dtypes --no-emit-package python-rapidjson"
+$lock dev.in -o dev.txt
+$lock operator.in -c dev.txt -o operator.txt $small
+$lock sidecar.in -c dev.txt -o sidecar.txt $small --no-emit-package urllib3
