@@ -1,0 +1,1 @@
+"""Tools of the maintainers: what writes generated files and checks the chart. Nothing here is installed."""

@@ -1,0 +1,121 @@
+"""Checks the chart as an installer would meet it: helm's own lint, every rendered object against Kubernetes' schemas.
+
+Each case is a set of values that renders other templates. What has no schema here (kinds of other projects) is named,
+not skipped silently. Needs helm: the one of the local cluster's tools, built when it is missing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import yaml
+
+from hack.kubernetes_types import KUBERNETES_VERSION
+from localcluster import build
+from localcluster.report import Progress, Refusal
+
+Json = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "charts" / "nereus"
+FOREIGN_KINDS = {("monitoring.coreos.com/v1", "PodMonitor")}
+"""Kinds of other projects, for which Kubernetes has no schema."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Values of an installation, and kinds that must be there or must not."""
+
+    what: str
+    arguments: tuple[str, ...] = ()
+    present: tuple[str, ...] = ("Deployment", "CustomResourceDefinition", "ServiceAccount")
+    absent: tuple[str, ...] = ()
+
+
+CASES = (
+    Case("the default values", present=("Deployment", "CustomResourceDefinition", "ServiceAccount", "ClusterRole")),
+    Case("without the definition", ("--set", "crds.install=false"), ("Deployment",), ("CustomResourceDefinition",)),
+    Case("one watched namespace", ("--set", "watchNamespaces={team-a}"), ("Deployment", "Role", "RoleBinding")),
+    Case("one replica", ("--set", "replicas=1")),
+    Case("a PodMonitor", ("--set", "podMonitor=true"), ("PodMonitor",)),
+    Case(
+        "a cluster with prometheus-operator", ("--api-versions", "monitoring.coreos.com/v1/PodMonitor"), ("PodMonitor",)
+    ),
+)
+WRONG_VALUES = ("replicas=many", "noSuchValue=1", "podMonitor=perhaps")
+
+
+def main() -> int:
+    try:
+        helm = build.ensure_binaries(progress=Progress()) / "helm"
+    except Refusal as refusal:
+        print(f"ERROR: helm is needed to check the chart: {refusal}", file=sys.stderr)
+        return 1
+    problems = list(_problems(str(helm)))
+    for problem in problems:
+        print(f"ERROR: {problem}", file=sys.stderr)
+    print(f"chart: {len(CASES)} sets of values rendered, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+def _problems(helm: str) -> Iterator[str]:
+    linted = _run(helm, "lint", "--strict", "--quiet", str(CHART))
+    if linted.returncode != 0:
+        yield f"helm lint: {linted.stdout}{linted.stderr}"
+    for case in CASES:
+        yield from (f"{case.what}: {problem}" for problem in _case_problems(helm, case))
+    for value in WRONG_VALUES:
+        if _run(helm, "template", "nereus", str(CHART), "--set", value).returncode == 0:
+            yield f"--set {value} is accepted: values.schema.json must refuse it"
+
+
+def _case_problems(helm: str, case: Case) -> Iterator[str]:
+    rendered = _run(helm, "template", "nereus", str(CHART), "--namespace", "nereus-system", *case.arguments)
+    if rendered.returncode != 0:
+        yield f"helm template: {rendered.stderr.strip()}"
+        return
+    objects = [document for document in yaml.safe_load_all(rendered.stdout) if document]
+    kinds = {document["kind"] for document in objects}
+    yield from (f"no {kind} is rendered" for kind in case.present if kind not in kinds)
+    yield from (f"a {kind} is rendered" for kind in case.absent if kind in kinds)
+    for document in objects:
+        yield from _object_problems(document)
+
+
+def _object_problems(document: Json) -> Iterator[str]:
+    name = f"{document['kind']} {document['metadata']['name']}"
+    if (document["apiVersion"], document["kind"]) in FOREIGN_KINDS:
+        print(f"chart: {name} has no schema here; its CRD checks it when it is installed")
+        return
+    if document["kind"] == "CustomResourceDefinition":
+        yield from _definition_problems(document)
+    try:
+        kubernetes_validate.validate(document, KUBERNETES_VERSION.removeprefix("v"), strict=True)
+    except kubernetes_validate.ValidationError as error:
+        yield f"{name}: {'.'.join(map(str, error.path))}: {error.message}"
+    except kubernetes_validate.SchemaNotFoundError as error:
+        yield f"{name}: {error.message}"
+
+
+def _definition_problems(document: Json) -> Iterator[str]:
+    """The rendered definition is the one of crds/, kept when the chart is removed."""
+    annotations = document["metadata"].pop("annotations", {})
+    if annotations.get("helm.sh/resource-policy") != "keep":
+        yield "the definition lacks helm.sh/resource-policy: keep, so removing the chart would remove every service"
+    if document != yaml.safe_load((ROOT / "crds" / "modelservices.yaml").read_text(encoding="utf-8")):
+        yield "the rendered definition is not that of crds/modelservices.yaml: run `make generate`"
+    document["metadata"]["annotations"] = annotations
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Every reason that a condition or a status entry may carry, with its meaning and its remedy.
+
+The reference in docs/status.md is generated from here. A reason is a promise to scripts: none is renamed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """The conditions of a ModelService. `Stalled` exists only while it is true (kstatus reads it as Failed)."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> ConditionType:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    READY = "Ready", "The summary: every wanted pod serves every declared model. Its reason is the column REASON."
+    PROGRESSING = "Progressing", "Something is under way: creation, a rollout, a change of the number of pods."
+    MODELS_LOADED = "ModelsLoaded", "Every declared model is loaded in every pod."
+    SCALING_ACTIVE = "ScalingActive", "The number of pods follows its metrics; False where it is set by hand or cannot."
+    STALLED = "Stalled", "Nothing goes on until a person acts. Present only while it is true."
+
+
+class Reason(StrEnum):
+    """CamelCase words for why something is as it is. `meaning` and `remedy` are for people."""
+
+    meaning: str
+    remedy: str
+
+    def __new__(cls, value: str, meaning: str, remedy: str = "") -> Reason:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        member.remedy = remedy
+        return member
+
+    # --- it works
+    SERVING = "Serving", "Every wanted pod serves every declared model."
+    SCALED_TO_ZERO = (
+        "ScaledToZero",
+        "Strategy Manual with replicas 0: no pod is wanted.",
+        "Raise scaling.replicas.",
+    )
+    COMPLETE = "Complete", "Nothing is under way."
+    LOADED = "Loaded", "Every declared model is loaded in every pod."
+    SCALING = "Scaling", "The autoscaler reads its metrics and sets the number of pods."
+    MANUAL = "Manual", "The number of pods is scaling.replicas; nothing scales by itself."
+
+    # --- it is on its way
+    RECONCILING = "Reconciling", "A change of the resource is being carried out."
+    CREATING = "Creating", "The first pods are being created."
+    ROLLING_OUT = "RollingOut", "Pods of the former template are being replaced."
+    SCALING_PODS = "ScalingPods", "Pods are being added or removed."
+    CONTAINERS_STARTING = (
+        "ContainersStarting",
+        "A pod is placed; its images are pulled and its containers start.",
+    )
+    FETCHING_MODELS = "FetchingModels", "The sidecar fetches model files."
+    LOADING_MODELS = "LoadingModels", "Triton loads and warms up models."
+    METRICS_PENDING = "MetricsPending", "The autoscaler is new and has not read its metrics yet."
+
+    # --- somebody has to do something
+    SUSPENDED = "Suspended", "spec.suspend is true: nothing is reconciled.", "Set spec.suspend to false."
+    INVALID_SPEC = (
+        "InvalidSpec",
+        "The spec cannot be rendered; what ran before goes on unchanged.",
+        "Correct the field that the message names and apply again.",
+    )
+    APPLY_FAILED = (
+        "ApplyFailed",
+        "The API server refused an object of this service.",
+        "Read the server's words in the message; often a quota, an admission policy or a missing right.",
+    )
+    NAME_TAKEN = (
+        "NameTaken",
+        "An object with the needed name exists and belongs to somebody else; it is left alone.",
+        "Rename the ModelService, or remove the other object.",
+    )
+    PODS_REFUSED = (
+        "PodsRefused",
+        "The API server refuses to create pods: a quota, a limit range or an admission policy.",
+        "Read the message; raise the quota or change the field that the policy names.",
+    )
+    UNSCHEDULABLE = (
+        "Unschedulable",
+        "The scheduler finds no node for a pod.",
+        "The message holds the scheduler's words: lower runtime.resources, change the selectors, or add a node.",
+    )
+    IMAGE_PULL_FAILED = (
+        "ImagePullFailed",
+        "An image cannot be pulled.",
+        "Check the image name and runtime.imagePullSecrets.",
+    )
+    CONTAINER_CONFIG_ERROR = (
+        "ContainerConfigError",
+        "The kubelet cannot build a container or mount a volume, often for a missing Secret, ConfigMap or claim.",
+        "Create what the message names, or correct the reference.",
+    )
+    FETCH_FAILED = (
+        "FetchFailed",
+        "A model's files cannot be fetched; the sidecar keeps trying.",
+        "Check source.uri; the message holds the last words of the source.",
+    )
+    MODEL_CONFIG_INVALID = (
+        "ModelConfigInvalid",
+        "The configuration in the source and in the resource do not make a valid model configuration.",
+        "Correct config.pbtxt, configText or the field that the message names.",
+    )
+    OUT_OF_MEMORY = (
+        "OutOfMemory",
+        "A container was killed because it reached its memory limit.",
+        "Raise runtime.resources.limits.memory, or lower instances or maxBatchSize.",
+    )
+    CRASHING = (
+        "Crashing",
+        "A container keeps ending; the message holds its exit code and last lines.",
+        "Read the last lines; `kubectl logs POD -c CONTAINER --previous` has the rest.",
+    )
+    MODEL_LOAD_FAILED = (
+        "ModelLoadFailed",
+        "Triton cannot load a model; the message holds Triton's words. Models that served before go on serving.",
+        "Correct the model or its configuration; the sidecar tries again by itself.",
+    )
+    UNHEALTHY = (
+        "Unhealthy",
+        "A pod runs but does not answer its probes or its state.",
+        "See the pod's events and the sidecar's log.",
+    )
+    EVICTED = "Evicted", "The kubelet removed a pod, for example for lack of memory or disk on the node."
+    HPA_BLIND = (
+        "MetricsUnavailable",
+        "The autoscaler cannot read a metric; it holds the number of pods.",
+        "Check that metrics-server or the metrics adapter runs; the message holds the controller's words.",
+    )
+    HPA_FAILED = (
+        "ScalingFailed",
+        "The autoscaler cannot act.",
+        "Read the controller's words in the message.",
+    )
+    UNKNOWN = "Unknown", "Nothing has been observed yet."

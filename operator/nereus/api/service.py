@@ -1,0 +1,181 @@
+"""A ModelService read from the API server: its identity, its typed spec, and what is taken where the spec is silent.
+
+`read` is the only way in; it raises InvalidSpecError with every problem found. Nothing here decides what a field
+means to Triton or to Kubernetes: that is for the rooms that render.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from nereus.api import names
+from nereus.api.problems import InvalidSpecError, Problem
+from nereus.api.spec import Endpoint, Model, Runtime, Scaling, Spec, Strategy
+from nereus.api.values import Duration
+
+DEFAULT_CONNECTION_AGE = Duration.of_seconds(30)
+DEFAULT_CONNECTION_GRACE = Duration.of_seconds(10)
+_NO_RUNTIME, _NO_ENDPOINT, _NO_SCALING = (
+    Runtime.model_construct(),
+    Endpoint.model_construct(),
+    Scaling.model_construct(),
+)
+"""Made once: they are immutable, and a rendering asks for them dozens of times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """The ports in effect."""
+
+    http: int = 8000
+    grpc: int = 8001
+    metrics: int = 8002
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelService:
+    """One ModelService, as the rooms see it. `uid` is empty when it is not stored yet (`nereus render`)."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec: Spec
+    rollout_request: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        return self.spec.models
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.spec.runtime or _NO_RUNTIME
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.spec.endpoint or _NO_ENDPOINT
+
+    @property
+    def scaling(self) -> Scaling:
+        return self.spec.scaling or _NO_SCALING
+
+    @property
+    def suspended(self) -> bool:
+        return bool(self.spec.suspend)
+
+    @property
+    def ports(self) -> Ports:
+        ports = self.endpoint.ports
+        if ports is None:
+            return Ports()
+        return Ports(http=ports.http or 8000, grpc=ports.grpc or 8001, metrics=ports.metrics or 8002)
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.scaling.strategy or Strategy.METRICS
+
+    @property
+    def min_replicas(self) -> int:
+        return self.scaling.min_replicas or min(1, self.scaling.max_replicas or 1)
+
+    @property
+    def max_replicas(self) -> int:
+        return self.scaling.max_replicas or self.min_replicas
+
+    @property
+    def manual_replicas(self) -> int:
+        return 1 if self.scaling.replicas is None else self.scaling.replicas
+
+    @property
+    def connection_age(self) -> Duration:
+        return self.endpoint.connection_age or DEFAULT_CONNECTION_AGE
+
+    @property
+    def connection_age_grace(self) -> Duration:
+        return self.endpoint.connection_age_grace or DEFAULT_CONNECTION_GRACE
+
+    @property
+    def owner_reference(self) -> dict[str, Any]:
+        """Makes an object ours: garbage collection removes it with the ModelService, no finalizer needed."""
+        return {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+
+def read(resource: Mapping[str, Any]) -> ModelService:
+    """A ModelService from the object that the API server (or a file) holds.
+
+    Raises InvalidSpecError when it cannot be understood; every problem names its field, value and remedy.
+    """
+    metadata = resource.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise InvalidSpecError((Problem("metadata", f"{metadata!r:.60} is not an object: write name: NAME"),))
+    # Strict JSON, as the API server reads it: no "4" for 4, no true for "true". YAML's dates are texts here.
+    document = json.dumps(_as_stored(resource.get("spec") or {}), default=str)
+    problems = list(_name_problems(str(metadata.get("name") or "")))
+    try:
+        spec = Spec.model_validate_json(document, strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        # pydantic reports a list as too short when its items are wrong: the items say it better.
+        found = [item for item in error.errors() if not (item["type"] == "too_short" and item["input"])]
+        raise InvalidSpecError((*problems, *(_problem(item) for item in found))) from None
+    if problems:
+        raise InvalidSpecError(tuple(problems))
+    return ModelService(
+        name=str(metadata["name"]),
+        namespace=str(metadata.get("namespace") or "default"),
+        uid=str(metadata.get("uid", "")),
+        generation=int(metadata.get("generation") or 0),
+        spec=spec,
+        rollout_request=str((metadata.get("annotations") or {}).get(names.ANNOTATION_ROLLOUT, "")),
+    )
+
+
+def _as_stored(value: Any) -> Any:
+    """The value as the API server would store it: null fields are dropped, and 4.0 is 4."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_stored(child) for key, child in value.items() if child is not None}
+    if isinstance(value, (list, tuple)):
+        return [_as_stored(child) for child in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _name_problems(name: str) -> Iterator[Problem]:
+    if not name:
+        yield Problem("metadata.name", "is required")
+    elif len(name) > names.MAX_NAME_LENGTH:
+        yield Problem("metadata.name", f"{name!r} has {len(name)} characters: {names.NAME_TOO_LONG}")
+    elif not re.fullmatch(names.NAME_PATTERN, name):
+        yield Problem("metadata.name", f"{name!r} is refused: {names.NAME_NOT_DNS}")
+
+
+def _problem(error: Mapping[str, Any]) -> Problem:
+    """A pydantic error in our words: the path as the user writes it, the value, the remedy."""
+    path = "spec"
+    for part in error["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    if error["type"] == "extra_forbidden":
+        return Problem(path, "no such field; `kubectl explain msvc.spec --recursive` lists the fields")
+    if error["type"] == "missing":
+        return Problem(path, "is required")
+    if error["type"] == "rule":
+        return Problem(path, str(error["msg"]))
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    shown = repr(error["input"])
+    return Problem(path, message if shown in message else f"{shown[:120]} is refused: {message}")

@@ -1,0 +1,138 @@
+"""What the operator answers: the status of a ModelService, typed, with the manual of every field.
+
+It answers two questions by itself: why is it not ready, and why are there N pods. Written whole each time.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from nereus.api.rules import Keyed
+from nereus.api.spec import Section
+
+Number = Annotated[float, Field(ge=0)]
+
+
+class ModelStatus(Section):
+    """One model over all pods."""
+
+    name: Annotated[str, Field(max_length=128)] = Field(description="Name of the model.")
+    state: Annotated[str, Field(max_length=64)] = Field(
+        description="The least advanced state over all pods: Pending, Fetching, FetchFailed, ConfigInvalid, Fetched,"
+        " Loading, LoadFailed, Ready; Unknown when no pod has reported."
+    )
+    ready: Annotated[str, Field(max_length=32)] = Field(description="Pods that serve it, of all pods, e.g. 2/3.")
+    versions: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=64)] | None = Field(
+        None, description="Versions that are served."
+    )
+    reason: Annotated[str, Field(max_length=1024)] | None = Field(
+        None, description="Why it is not ready, in the words of the source or of Triton."
+    )
+    load_seconds: Number | None = Field(None, description="Longest load over the pods, warm-up included, in seconds.")
+
+
+class ReasonStatus(Section):
+    """One group of pods with the same trouble."""
+
+    reason: Annotated[str, Field(max_length=64)] = Field(description="CamelCase word, see docs/status.md.")
+    count: Annotated[int, Field(ge=1)] = Field(description="How many pods (or objects) it concerns.")
+    message: Annotated[str, Field(max_length=2048)] = Field(description="What was seen, and an example pod.")
+
+
+class Resolved(Section):
+    """What was taken where the spec says nothing; stays until the spec changes it."""
+
+    strategy: Annotated[str, Field(max_length=32)] | None = Field(None, description="Scaling strategy in effect.")
+    image: Annotated[str, Field(max_length=512)] | None = Field(None, description="Triton image of the pod template.")
+    min_replicas: int | None = Field(None, description="Fewest pods in effect.")
+    max_replicas: int | None = Field(None, description="Most pods in effect.")
+
+
+class Phases(Section):
+    """Median seconds of each phase of a pod's start."""
+
+    schedule: Number | None = Field(None, description="From the pod's creation to its node.")
+    pull: Number | None = Field(None, description="Image pulls and container creation.")
+    fetch: Number | None = Field(None, description="Model files, from the sidecar's start.")
+    start: Number | None = Field(None, description="Triton's own start.")
+    load: Number | None = Field(None, description="Loading all models, warm-up included.")
+
+
+class ColdStart(Section):
+    """How long new pods took, from creation to ready, over the latest starts of this template."""
+
+    samples: Annotated[int, Field(ge=0)] = Field(description="Number of starts measured.")
+    p50: Number | None = Field(None, description="Median, in seconds.")
+    p95: Number | None = Field(None, description="95th percentile, in seconds.")
+    phases: Phases | None = Field(None, description="Median of each phase, in seconds.")
+
+
+class ScalingStatus(Section):
+    """Why there are as many pods as there are."""
+
+    desired: int | None = Field(None, description="Pods wanted now.")
+    message: Annotated[str, Field(max_length=2048)] | None = Field(
+        None, description="Who decided it, in a sentence, in the autoscaler's words where it decided."
+    )
+    metrics: Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(max_length=16)] | None = Field(
+        None, description="Current value and target of each metric, e.g. cpu 43% of 70%."
+    )
+
+
+class TemplateStatus(Section):
+    """The pod template in use."""
+
+    revision: Annotated[str, Field(max_length=253)] | None = Field(
+        None, description="ControllerRevision that stores it."
+    )
+    hash: Annotated[str, Field(max_length=64)] | None = Field(None, description="Digest of the template.")
+    pending: Annotated[str, Field(max_length=2048)] | None = Field(
+        None,
+        description="What this release of Nereus would change in the template. Pods are left alone until the spec"
+        " changes or the annotation serving.nereus.dev/rollout gets a new value.",
+    )
+
+
+class ConditionStatus(Section):
+    """One statement, as Kubernetes conventions have it."""
+
+    type: Annotated[str, Field(max_length=64)] = Field(description="What the statement is about.")
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(description="True, False or Unknown.")
+    observed_generation: int | None = Field(None, description="Generation of the resource it was made from.")
+    last_transition_time: Annotated[str, Field(max_length=64)] = Field(description="When status last changed.")
+    reason: Annotated[str, Field(max_length=64)] = Field(description="CamelCase word, see docs/status.md.")
+    message: Annotated[str, Field(max_length=4096)] = Field(description="A sentence that a person can act on.")
+
+
+class Status(Section):
+    """What is, and why."""
+
+    observed_generation: int | None = Field(None, description="Generation of the resource that this status is about.")
+    conditions: Annotated[tuple[ConditionStatus, ...], Field(max_length=16), Keyed(("type",))] | None = Field(
+        None, description="Ready, Progressing, ModelsLoaded, ScalingActive; Stalled while a person is needed."
+    )
+    url: Annotated[str, Field(max_length=512)] | None = Field(
+        None, description="Where clients in the cluster send HTTP inference requests."
+    )
+    replicas: Annotated[str, Field(max_length=32)] | None = Field(None, description="Ready pods / wanted pods.")
+    current_replicas: int | None = Field(None, description="Pods that exist (for the scale subresource).")
+    selector: Annotated[str, Field(max_length=512)] | None = Field(
+        None, description="Label selector of the pods (for the scale subresource)."
+    )
+    models: Annotated[tuple[ModelStatus, ...], Field(max_length=200), Keyed(("name",))] | None = Field(
+        None, description="Every declared model."
+    )
+    reasons: Annotated[tuple[ReasonStatus, ...], Field(max_length=10)] | None = Field(
+        None, description="What is wrong or under way, over all pods, grouped, the most important first."
+    )
+    resolved: Resolved | None = Field(None, description="What was taken where the spec says nothing.")
+    scaling: ScalingStatus | None = Field(None, description="Why there are as many pods as there are.")
+    cold_start: ColdStart | None = Field(None, description="How long new pods take.")
+    template: TemplateStatus | None = Field(None, description="The pod template in use.")
+
+
+def to_json(status: Status) -> dict[str, Any]:
+    """The status as the API server stores it; absent fields are left out."""
+    return status.model_dump(by_alias=True, exclude_none=True, mode="json")
