@@ -1,0 +1,122 @@
+"""Compares the store with lists from the API server, because a watch cannot be trusted for ever.
+
+kopf reports no deletion that happened while a watch was interrupted beyond what the server remembers, and a watch
+that hangs looks like a quiet cluster. So every kind is listed (names only) at the start, after a watch began anew,
+and every ten minutes: what is gone is forgotten, and what the watch should have shown long ago makes the kind stale.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from nereus.api import names
+from nereus.controller.errors import ApiError
+from nereus.controller.gateway import Gateway, Identity
+from nereus.controller.kinds import MODEL_SERVICE, WATCHED, Kind
+from nereus.controller.store import Key, Store, newer
+
+EVERY_SECONDS = 600.0
+START_SECONDS = 0.5
+RETRY_SECONDS = 10.0
+SETTLE_SECONDS = 3.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Watch:
+    """What is known of the watch of one kind; `owed` is what it should show: resource versions by uid."""
+
+    due: float = 0.0
+    complete: bool = False
+    delivered_at: float = 0.0
+    owed: dict[str, str] = field(default_factory=dict)
+    behind_since: float | None = None
+
+
+@dataclass
+class Auditor:
+    """Keeps the store honest; `dropped` is told of a service that lost an object unnoticed."""
+
+    gateway: Gateway
+    store: Store
+    dropped: Callable[[Key], None]
+    namespaces: Sequence[str] = ()
+    clock: Callable[[], float] = time.monotonic
+    _watches: dict[Kind, _Watch] = field(default_factory=lambda: {kind: _Watch() for kind in WATCHED})
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def delivered(self, kind: Kind, *, relisted: bool) -> None:
+        """The watch of a kind has shown something; `relisted` when it began anew."""
+        watch = self._watches[kind]
+        watch.delivered_at = self.clock()
+        if relisted and watch.complete:
+            # The whole list follows; look when it is in. Each further object of it moves the moment on.
+            watch.due = self.clock() + SETTLE_SECONDS
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since each watch has shown anything."""
+        now = self.clock()
+        return {kind.kind: now - watch.delivered_at for kind, watch in self._watches.items() if watch.delivered_at}
+
+    def stale(self, seconds: float) -> str:
+        """Names the kinds whose watch has owed something for longer than this; empty when all is well."""
+        now = self.clock()
+        behind = {
+            kind.kind: now - watch.behind_since
+            for kind, watch in self._watches.items()
+            if watch.complete and watch.behind_since is not None and now - watch.behind_since > seconds
+        }
+        return ", ".join(f"{kind} for {age:.0f} s" for kind, age in behind.items())
+
+    async def run(self) -> None:
+        """Audit whatever is due, for ever."""
+        while True:
+            for kind, watch in self._watches.items():
+                if watch.due <= self.clock():
+                    await self._audit(kind, watch)
+            if not self.complete.is_set() and all(watch.complete for watch in self._watches.values()):
+                log.info("in step with the API server: %s", self.store.counts())
+                self.complete.set()
+            await asyncio.sleep(START_SECONDS)
+
+    async def _audit(self, kind: Kind, watch: _Watch) -> None:
+        began = self.clock()
+        before = {uid: (key, version) for key, uid, version in self.store.known(kind)}
+        try:
+            listed = {item.uid: item.resource_version for item in await self._list(kind)}
+        except ApiError as error:
+            log.warning("%s cannot be listed: %s", kind, error)
+            watch.due = self.clock() + RETRY_SECONDS
+            return
+        for uid in before.keys() - listed.keys():
+            self._drop(kind, *before[uid], uid)
+        known = {uid: version for _, uid, version in self.store.known(kind)}
+        owed = {uid: version for uid, version in listed.items() if uid not in known or newer(version, known[uid])}
+        # Objects change while they are listed: only what was owed the last time too counts as late.
+        late = [uid for uid, version in watch.owed.items() if uid in owed and newer(version, known.get(uid, ""))]
+        watch.complete = watch.complete or not owed
+        watch.behind_since = (watch.behind_since or began) if late else None
+        watch.owed = owed
+        took = self.clock() - began
+        again = max(START_SECONDS, 3 * took) if not watch.complete else RETRY_SECONDS if owed else EVERY_SECONDS
+        watch.due = self.clock() + again
+
+    def _drop(self, kind: Kind, key: Key, version: str, uid: str) -> None:
+        owner = self.store.owner(kind, key)
+        if self.store.remove(kind, key, uid=uid, resource_version=version) and owner is not None:
+            log.warning("%s %s is gone; the watch did not say so", kind, key, extra={"service": str(owner)})
+            self.dropped(owner)
+
+    async def _list(self, kind: Kind) -> list[Identity]:
+        selector = "" if kind is MODEL_SERVICE else names.MANAGED_SELECTOR
+        spaces = self.namespaces or ("",)
+        return [
+            item
+            for namespace in spaces
+            for item in await self.gateway.list_identities(kind, namespace=namespace, selector=selector)
+        ]

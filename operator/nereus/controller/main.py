@@ -1,0 +1,300 @@
+"""`nereus run`: puts the parts of the controller together, keeps them running, and ends them in order.
+
+Every replica watches, keeps its store warm and answers probes; the holder of the lease works. A part that ends by
+itself, or a lost lease, ends the process: the kubelet starts it again, which is simpler to trust than repairing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import kopf
+from kubernetes.aio.config import ConfigException
+
+import nereus
+from nereus.controller import health, logs, watch
+from nereus.controller.apply import Applier
+from nereus.controller.audit import Auditor
+from nereus.controller.connection import Connection, connect
+from nereus.controller.errors import ApiError, FencedError, TerminatingError
+from nereus.controller.events import EventPoster
+from nereus.controller.gateway import Gateway
+from nereus.controller.kinds import MODEL_SERVICE, POD_MONITOR, Kind
+from nereus.controller.leader import Leadership
+from nereus.controller.metrics import Metrics, Reading
+from nereus.controller.options import Options, parse
+from nereus.controller.podstate import PodStates
+from nereus.controller.queue import Priority, Queue
+from nereus.controller.reconcile import Reconciler
+from nereus.controller.statuswriter import StatusWriter
+from nereus.controller.store import Change, Key, Store
+
+FIGURES_SECONDS = 60.0
+STUCK_SECONDS = 300.0
+"""Work or a watch that makes no progress for this long is stuck: alive is answered with no."""
+DISCOVERY_SECONDS = 300.0
+LEAVING_SECONDS = 10.0
+"""When to look again at a service whose namespace is being deleted: it ought to be gone by then."""
+FINISH_SECONDS = 5.0
+"""How long work that has begun may take to end after SIGTERM: one write with its deadline."""
+
+log = logging.getLogger(__name__)
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command; returns the exit code."""
+    options = parse(argv)
+    logs.configure(level=options.log_level, form=options.log_format)
+    try:
+        return asyncio.run(_serve(options))
+    except ConfigException as error:
+        log.error("no way to the API server: %s; run in a pod with a ServiceAccount, or set KUBECONFIG", error)
+        return 1
+
+
+async def _serve(options: Options) -> int:
+    connection = await connect()
+    log.info("nereus %s at %s", nereus.__version__, connection.server, extra={"lease": options.identity})
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        operator = Operator(options, connection, session)
+        try:
+            return await operator.run()
+        finally:
+            await operator.close()
+
+
+class Operator:
+    """The running operator."""
+
+    def __init__(self, options: Options, connection: Connection, session: aiohttp.ClientSession) -> None:
+        self._options = options
+        self._connection = connection
+        self._settings = options.settings
+        self.metrics = Metrics()
+        self._lease_gateway = Gateway(connection, observe=self.metrics.request)
+        self.leadership = Leadership(
+            self._lease_gateway, namespace=options.namespace, identity=options.identity, began=self._look_at_all
+        )
+        self.gateway = Gateway(connection, may_write=lambda: self.leadership.held, observe=self.metrics.request)
+        self.store = Store()
+        self.queue: Queue[Key] = Queue()
+        self.auditor = Auditor(
+            self.gateway,
+            self.store,
+            dropped=lambda key: self.queue.add(key, Priority.PROGRESS),
+            namespaces=options.watch_namespaces,
+        )
+        self.pods = PodStates(self.gateway, lambda key: self.queue.add(key, Priority.PROGRESS), session)
+        self.statuses = StatusWriter(self.gateway, self.store)
+        self.reconciler = Reconciler(
+            gateway=self.gateway,
+            store=self.store,
+            applier=Applier(self.gateway, self.store),
+            statuses=self.statuses,
+            events=EventPoster(self.gateway, count=lambda kind, reason: self.metrics.events.labels(kind, reason).inc()),
+            pods=self.pods,
+            settings=lambda: self._settings,
+        )
+        self.metrics.collect(self._gauges)
+        self._stop = asyncio.Event()
+        self._defined = False
+
+    async def run(self) -> int:
+        """Until SIGTERM (returns 0) or until a part ends by itself (returns 1)."""
+        self._listen()
+        server = await health.serve(
+            self.metrics,
+            host=self._options.http_host or "0.0.0.0",  # noqa: S104 - the kubelet and Prometheus ask from outside
+            port=self._options.http_port,
+            alive=self._alive,
+            ready=self._ready,
+        )
+        try:
+            if not await self._until_defined():
+                return 0
+            return await self._work()
+        finally:
+            await server.cleanup()
+
+    async def close(self) -> None:
+        await self.gateway.close()
+        await self._lease_gateway.close()
+
+    async def _until_defined(self) -> bool:
+        """Wait for the ModelService definition and what the cluster knows; False when asked to stop meanwhile."""
+        while not self._stop.is_set():
+            try:
+                self._defined = await self.gateway.serves(MODEL_SERVICE)
+                if self._defined:
+                    await self._discover()
+                    return True
+                log.warning("the cluster does not know %s yet; install the chart's definition", MODEL_SERVICE)
+            except ApiError as error:
+                log.warning("%s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(3):
+                    await self._stop.wait()
+        return False
+
+    async def _work(self) -> int:
+        leading = asyncio.create_task(self._lead(), name="work")
+        parts = {
+            asyncio.create_task(part, name=name)
+            for name, part in {
+                "lease": self._campaign(),
+                "audit": self.auditor.run(),
+                "pod states": self.pods.run(),
+                "lag": health.measure_lag(self.metrics),
+                "discovery": self._discover_again(),
+            }.items()
+        }
+        tasks = await watch.start(
+            self._connection,
+            namespaces=self._options.watch_namespaces,
+            store=self.store,
+            wake=self._wake,
+            delivered=lambda kind, relisted: self.auditor.delivered(kind, relisted=relisted),
+        )
+        self._listen()  # again: kopf has taken the signals
+        stopped = asyncio.create_task(self._stop.wait(), name="stop")
+        watches = asyncio.create_task(kopf.run_tasks(list(tasks), ignored=asyncio.all_tasks()), name="watches")
+        # kopf's own tasks are waited for too: when one of them ends, kopf ends every task that it did not know before.
+        await asyncio.wait({stopped, leading, *tasks, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        asked = self._stop.is_set()
+        for task in {leading, *tasks, *parts}:
+            if task.done() and not asked:
+                log.error("%s ended by itself, the operator stops", task.get_name(), exc_info=_failure(task))
+        await self._end(leading, {watches, stopped, *parts})
+        return 0 if asked else 1
+
+    async def _campaign(self) -> None:
+        """Ask for the lease once everything was seen: a replica that knows nothing yet would only hold up another."""
+        await self.auditor.complete.wait()
+        await self.leadership.run()
+
+    async def _lead(self) -> None:
+        """Work, from the moment on when the lease is ours."""
+        await self.leadership.acquired.wait()
+        self._look_at_all()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._options.workers):
+                group.create_task(self._worker())
+
+    async def _worker(self) -> None:
+        while (key := await self.queue.take()) is not None:
+            began = time.monotonic()
+            word, again = "failed", None
+            try:
+                outcome = await self.reconciler.reconcile(key)
+                word, again = outcome.word, outcome.again
+            except FencedError:
+                word = "fenced"  # with the lease, everything is looked at again
+            except TerminatingError:
+                word, again = "leaving", LEAVING_SECONDS
+            except ApiError as error:
+                log.warning("%s; trying again", error, extra={"service": str(key)})
+            except Exception:
+                # One service that trips us up must not keep the others from being looked at.
+                log.exception("unexpected, trying again", extra={"service": str(key)})
+            self.queue.done(key, failed=word == "failed")
+            if again is not None:
+                self.queue.add(key, Priority.ROUTINE, after=again)
+            if word == "gone":
+                self.queue.forget(key)
+            self.metrics.reconciles.labels(word).observe(time.monotonic() - began)
+
+    async def _end(self, leading: asyncio.Task[None], rest: set[asyncio.Task[Any]]) -> None:
+        """Let work that has begun end, give the lease back, then stop the rest."""
+        began = time.monotonic()
+        self.queue.close()
+        if self.leadership.held:
+            await asyncio.wait({leading}, timeout=FINISH_SECONDS)
+        await _cancel({leading})
+        await self.leadership.stop()
+        await _cancel(rest)
+        log.info("stopped after %.1f s", time.monotonic() - began)
+
+    def _wake(self, service: Key, kind: Kind, change: Change) -> None:
+        if not self.leadership.acquired.is_set():
+            return  # whoever takes over looks at everything
+        if change is Change.FIGURES:
+            self.queue.add(service, Priority.ROUTINE, after=FIGURES_SECONDS)
+        else:
+            self.queue.add(service, Priority.CHANGE if kind is MODEL_SERVICE else Priority.PROGRESS)
+
+    async def _discover(self) -> None:
+        """Whether the cluster knows PodMonitors may change while we run: somebody installs them."""
+        known = await self.gateway.serves(POD_MONITOR)
+        if known != self._settings.pod_monitor:
+            self._settings = replace(self._settings, pod_monitor=known)
+            log.info("the cluster %s PodMonitors", "knows" if known else "does not know")
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        for key in self.store.services():
+            self.queue.add(key, Priority.ROUTINE)
+
+    async def _discover_again(self) -> None:
+        while True:
+            await asyncio.sleep(DISCOVERY_SECONDS)
+            try:
+                await self._discover()
+            except ApiError as error:
+                log.warning("%s", error)
+
+    def _alive(self) -> str:
+        stale = self.auditor.stale(STUCK_SECONDS)
+        working = self.queue.longest_working_seconds()
+        if stale:
+            return f"the watch shows nothing new: {stale}"
+        if working > STUCK_SECONDS:
+            return f"work hangs for {working:.0f} s"
+        return ""
+
+    def _ready(self) -> str:
+        if not self._defined:
+            return "the cluster does not know ModelServices yet"
+        return "" if self.auditor.complete.is_set() else "the first lists are not in yet"
+
+    def _gauges(self) -> Mapping[str, Reading]:
+        return {
+            "leader": ("1 when this replica holds the lease.", "", {"": float(self.leadership.held)}),
+            "queue_depth": ("Services that wait to be looked at.", "", {"": float(self.queue.depth)}),
+            "queue_oldest_seconds": (
+                "How long the first of them waits.",
+                "",
+                {"": self.queue.oldest_waiting_seconds()},
+            ),
+            "working_seconds": (
+                "How long the longest look takes so far.",
+                "",
+                {"": self.queue.longest_working_seconds()},
+            ),
+            "watch_age_seconds": ("Since the watch of a kind showed anything.", "kind", self.auditor.ages()),
+            "objects": ("Objects known, by kind.", "kind", self.store.counts()),
+            "services": ("ModelServices by the reason of Ready.", "reason", Counter(self.statuses.reasons.values())),
+        }
+
+    def _listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=2)

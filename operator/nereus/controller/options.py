@@ -1,0 +1,73 @@
+"""What the operator is told at its start: flags, each with an environment variable that the chart sets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nereus.workload.settings import Settings
+
+DEFAULT_NAMESPACE = "nereus-system"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """`watch_namespaces` is empty for all; `namespace` holds the Lease."""
+
+    settings: Settings
+    namespace: str
+    identity: str
+    watch_namespaces: tuple[str, ...]
+    http_host: str
+    http_port: int
+    workers: int
+    log_level: str
+    log_format: str
+
+
+def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
+    """Raises SystemExit with a usage line when something is wrong or missing."""
+
+    def variable(name: str, default: str = "") -> str:
+        return environment.get(f"NEREUS_{name}", default)
+
+    parser = argparse.ArgumentParser(prog="nereus run", description="Run the operator.", allow_abbrev=False)
+    add = parser.add_argument
+    add("--sidecar-image", default=variable("SIDECAR_IMAGE"), help="image of the sidecar [NEREUS_SIDECAR_IMAGE]")
+    add("--sidecar-pull-policy", default=variable("SIDECAR_PULL_POLICY", "IfNotPresent"))
+    add("--triton-image", default=variable("TRITON_IMAGE"), help="image of services that name none; empty: they must")
+    add("--namespace", default=variable("NAMESPACE", DEFAULT_NAMESPACE), help="namespace of the operator's Lease")
+    add(
+        "--identity",
+        default=variable("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
+        help="holder of the Lease",
+    )
+    add("--watch-namespaces", default=variable("WATCH_NAMESPACES"), help="comma-separated; empty: all")
+    add("--http-host", default=variable("HTTP_HOST"), help="address of /healthz, /readyz and /metrics; empty: all")
+    add("--http-port", type=int, default=variable("HTTP_PORT", "8080"))
+    add("--workers", type=int, default=variable("WORKERS", "8"), help="services that are looked at at the same time")
+    add("--log-level", default=variable("LOG_LEVEL", "info"), choices=["debug", "info", "warning", "error"])
+    add("--log-format", default=variable("LOG_FORMAT", "auto"), choices=["auto", "json", "text"])
+    given = parser.parse_args(argv)
+    if not given.sidecar_image:
+        parser.error("--sidecar-image (or NEREUS_SIDECAR_IMAGE) is required: every pod runs it beside Triton")
+    if given.workers < 1:
+        parser.error(f"--workers {given.workers}: at least 1 is needed")
+    return Options(
+        settings=Settings(
+            sidecar_image=given.sidecar_image,
+            triton_image=given.triton_image,
+            sidecar_pull_policy=given.sidecar_pull_policy,
+        ),
+        namespace=given.namespace,
+        identity=given.identity,
+        watch_namespaces=tuple(filter(None, (name.strip() for name in given.watch_namespaces.split(",")))),
+        http_host=given.http_host,
+        http_port=given.http_port,
+        workers=given.workers,
+        log_level=given.log_level,
+        log_format=given.log_format,
+    )

@@ -1,0 +1,326 @@
+"""One look at one ModelService: read everything from the store, make everything so, say how it is.
+
+Level-triggered: nothing depends on which event woke it, and doing it twice changes nothing. All decisions are made
+elsewhere by pure functions (`rendering`, `diagnosis`, `drift`, `replicas`); here is only their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from nereus import rendering
+from nereus.api import names, service
+from nereus.api.conditions import Truth
+from nereus.api.manifests import Manifest, identity
+from nereus.api.problems import InvalidSpecError
+from nereus.api.reasons import ConditionType
+from nereus.api.service import ModelService
+from nereus.controller import replicas
+from nereus.controller.apply import REPLICAS, Applier, LeavingError, RefusedError
+from nereus.controller.errors import ApiError, ConflictError, NotFoundError, UnavailableError
+from nereus.controller.events import EventPoster
+from nereus.controller.gateway import Gateway
+from nereus.controller.kinds import (
+    AUTOSCALER,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    MODEL_SERVICE,
+    POD,
+    Kind,
+)
+from nereus.controller.podstate import WAITED_TRIES, PodStates
+from nereus.controller.statuswriter import StatusWriter
+from nereus.controller.store import Key, Store, service_owner
+from nereus.diagnosis import report, story
+from nereus.diagnosis.reading import instant, items, mapping
+from nereus.diagnosis.world import ApplyFailure, TemplateInUse, World
+from nereus.workload.settings import Settings
+
+RESYNC_SECONDS = 600.0
+SOONEST_SECONDS, LATEST_SECONDS = 1.5, 15.0
+"""How soon a service that is not settled is looked at again: often at first, less often the longer it takes."""
+REPORT_WAIT_SECONDS = 15.0
+"""Longer than it takes to hear a pod or to give up on it; both wake the service by themselves."""
+KEPT_REVISIONS = 10
+PRUNED = (CONTROLLER_REVISION, AUTOSCALER)
+"""Kinds of which a service may own something that is no longer wished. Nothing else is ever deleted, and the chart
+grants no right to: what serves cannot be lost by a mistake here."""
+SCALE_ATTEMPTS = 4
+"""The Deployment's controller writes its status several times while it starts."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: a word for the metrics, and when to look again (None: only when something happens)."""
+
+    word: str
+    again: float | None = None
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """An object of this name is still being deleted."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the writing half did: what could not be made, and whether to come back although nothing failed."""
+
+    failures: tuple[ApplyFailure, ...] = ()
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Everything that one look needs."""
+
+    gateway: Gateway
+    store: Store
+    applier: Applier
+    statuses: StatusWriter
+    events: EventPoster
+    pods: PodStates
+    settings: Callable[[], Settings]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """Raises ApiError when the API server cannot be worked with; the caller tries again later."""
+        resource = self.store.get(MODEL_SERVICE, key)
+        if resource is None or resource["metadata"].get("deletionTimestamp"):
+            self._forget(key)  # its objects go with it: garbage collection needs nobody
+            return Outcome("gone")
+        previous = mapping(resource.get("status"))
+        try:
+            wished = service.read(resource)
+            rendered = await self._render(wished)
+        except InvalidSpecError as error:
+            status = report.invalid(resource, error.problems, previous=previous, now=self.now())
+            return await self._tell(resource, previous, status, Outcome("invalid"))
+        made = Made() if wished.suspended else await self._make(wished, rendered)
+        pods = self._pods(key)
+        self.pods.watch(key, pods, settled=_settled(previous))
+        if not wished.suspended:
+            await self._nudge(key, pods, rendered.plan.revision)
+        if self.pods.unasked(key, tries=WAITED_TRIES if _settled(previous) else 1):
+            return Outcome("waiting", REPORT_WAIT_SECONDS)  # an operator that just started knows no report yet
+        world = World.read(
+            wished,
+            plan_revision=rendered.plan.revision,
+            pods=pods,
+            deployment=self._child(DEPLOYMENT, wished),
+            autoscaler=self._child(AUTOSCALER, wished),
+            reports=self.pods.reports(key),
+            warnings=self.pods.warnings(key),
+            apply_failures=made.failures,
+            template=TemplateInUse(
+                revision=rendered.template.revision, hash=rendered.template.hash, pending=rendered.pending or ""
+            ),
+        )
+        status = report.status(world, previous=previous, now=self.now())
+        word = "refused" if made.failures else "suspended" if wished.suspended else "done"
+        return await self._tell(resource, previous, status, Outcome(word, 1.0 if made.leaving else None))
+
+    async def _render(self, wished: ModelService) -> rendering.Rendered:
+        """Raises InvalidSpecError. A template that is not stored is rendered only when the API server, not merely the
+        store, knows none for these inputs: a predecessor may have stored it a moment ago, and pods would restart."""
+        key = Key(wished.namespace, wished.name)
+        for looked in (False, True):
+            stored = _owned(self.store.children(key, CONTROLLER_REVISION), wished)
+            rendered = rendering.render(wished, settings=self.settings(), stored=stored)
+            if rendered.template.revision in {manifest["metadata"]["name"] for manifest in stored} or looked:
+                return rendered
+            selector = f"{names.MANAGED_SELECTOR},{names.LABEL_SERVICE}={wished.name}"
+            for manifest in await self.gateway.list_objects(
+                CONTROLLER_REVISION, namespace=wished.namespace, selector=selector
+            ):
+                self.store.put(manifest)
+        raise AssertionError("the second look returns")
+
+    async def _make(self, wished: ModelService, rendered: rendering.Rendered) -> Made:
+        """Every object as it is wished; one that is refused does not keep the others from being made."""
+        results: list[ApplyFailure | Leaving | None] = []
+        for group in _together(rendered.objects):
+            answers = await asyncio.gather(*(self._make_one(each, wished) for each in group), return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+                results.append(answer)
+        failures = [result for result in results if isinstance(result, ApplyFailure)]
+        leaving = any(isinstance(result, Leaving) for result in results)
+        if not failures and not leaving:
+            await self._prune(wished, rendered)
+        try:
+            await self._scale(wished)
+        except RefusedError as error:
+            failures.append(error.failure)
+        except ApiError as error:
+            if error.status in (0, 409) or isinstance(error, UnavailableError):
+                raise
+            failures.append(
+                ApplyFailure(object=f"{DEPLOYMENT} {wished.name}", reason=error.reason, message=error.message)
+            )
+        return Made(tuple(failures), leaving)
+
+    async def _make_one(self, manifest: Manifest, wished: ModelService) -> ApplyFailure | Leaving | None:
+        try:
+            if manifest["kind"] == DEPLOYMENT.kind:
+                await self._prepare(manifest, wished)
+            await self.applier.apply(manifest, wished)
+        except RefusedError as error:
+            return error.failure
+        except LeavingError as error:
+            log.info("%s; waiting", error, extra={"service": wished.key})
+            return Leaving()
+        return None
+
+    async def _prepare(self, deployment: Manifest, wished: ModelService) -> None:
+        """A Deployment whose number of pods is ours is created with it (see replicas.created)."""
+        first = replicas.created(wished, deployment)
+        if first is None or self.store.get(DEPLOYMENT, Key(wished.namespace, wished.name)):
+            return
+        try:
+            await self.gateway.get(DEPLOYMENT, wished.namespace, wished.name)
+        except NotFoundError:
+            self.store.put(await self.gateway.apply(DEPLOYMENT, first, manager=names.REPLICAS_MANAGER))
+
+    async def _scale(self, wished: ModelService) -> None:
+        """The number of pods, when it is ours to write; looks again when the Deployment changed under our hands."""
+        key = Key(wished.namespace, wished.name)
+        for attempt in range(1, SCALE_ATTEMPTS + 1):
+            deployment = self._child(DEPLOYMENT, wished)
+            wish = replicas.wish(wished, deployment) if deployment else None
+            if deployment is None or wish is None:
+                return
+            try:
+                await self.applier.heal(
+                    DEPLOYMENT,
+                    key,
+                    f"{wish.replicas}",
+                    REPLICAS,
+                    partial(self._write_replicas, wished, deployment, wish),
+                )
+                return
+            except ConflictError:
+                if attempt == SCALE_ATTEMPTS:
+                    raise
+                self.store.put(await self.gateway.get(DEPLOYMENT, *key))
+
+    async def _write_replicas(self, wished: ModelService, deployment: Manifest, wish: replicas.Wish) -> None:
+        log.info("replicas -> %d (%s)", wish.replicas, wish.way.value, extra={"service": wished.key})
+        manager = names.REPLICAS_MANAGER
+        if wish.way is replicas.Way.APPLY:
+            body = replicas.applied(wished, wish.replicas)
+            self.store.put(await self.gateway.apply(DEPLOYMENT, body, manager=manager))
+            return
+        patch = replicas.scaled(deployment, wish.replicas)
+        await self.gateway.merge(DEPLOYMENT, wished.namespace, wished.name, patch, subresource="scale", manager=manager)
+
+    async def _prune(self, wished: ModelService, rendered: rendering.Rendered) -> None:
+        """Removes what is ours and no longer wished, and pod templates beyond the newest ten."""
+        wanted = {identity(manifest) for manifest in rendered.objects}
+        key = Key(wished.namespace, wished.name)
+        surplus: list[Manifest] = []
+        for kind in PRUNED:
+            ours = [child for child in _owned(self.store.children(key, kind), wished) if identity(child) not in wanted]
+            if kind is CONTROLLER_REVISION:
+                newest = sorted(ours, key=lambda child: int(child.get("revision") or 0), reverse=True)
+                ours = newest[KEPT_REVISIONS - 1 :]
+            surplus += ours
+        for child in surplus:
+            if not child["metadata"].get("deletionTimestamp"):
+                await self.applier.delete(child)
+
+    async def _nudge(self, key: Key, pods: Iterable[Manifest], revision: str) -> None:
+        """Tells the kubelet to bring a new plan now: it syncs a pod that changed (see names.ANNOTATION_NUDGE)."""
+        reports = self.pods.reports(key)
+        for pod in pods:
+            metadata = pod["metadata"]
+            told = (metadata.get("annotations") or {}).get(names.ANNOTATION_NUDGE)
+            known = reports.get(metadata["uid"])
+            # A pod that has not reported yet started with the plan of now.
+            if known is None or revision in (known.revision, told) or metadata.get("deletionTimestamp"):
+                continue
+            patch = {"metadata": {"uid": metadata["uid"], "annotations": {names.ANNOTATION_NUDGE: revision}}}
+            try:
+                self.store.put(await self.gateway.merge(POD, metadata["namespace"], metadata["name"], patch))
+            except ApiError as error:
+                if error.status not in (404, 409):  # the pod is gone, or another took its name
+                    raise
+
+    async def _tell(
+        self, resource: Mapping[str, Any], previous: Mapping[str, Any], status: Mapping[str, Any], outcome: Outcome
+    ) -> Outcome:
+        """Writes the status and its story, and says when to look again."""
+        key = Key(resource["metadata"]["namespace"], resource["metadata"]["name"])
+        try:
+            wait = await self.statuses.write(key, status)
+        except NotFoundError:
+            return Outcome("gone")
+        if wait is None:
+            await self.events.post(resource, story.events(previous, status))
+        again = [outcome.again, wait, self._pace(status)]
+        return Outcome(outcome.word, min(moment for moment in again if moment is not None))
+
+    def _pace(self, status: Mapping[str, Any]) -> float:
+        if _settled(status) and not any(item.get("status") == Truth.UNKNOWN for item in _conditions(status)):
+            return RESYNC_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - spreads work, guards nothing
+        since = instant(_condition(status, ConditionType.READY).get("lastTransitionTime"))
+        age = (self.now() - since).total_seconds() if since else 0.0
+        return min(max(SOONEST_SECONDS, age / 20), LATEST_SECONDS)
+
+    def _pods(self, key: Key) -> list[Manifest]:
+        """The pods of the Deployment; a pod that somebody labelled like ours is none of them."""
+        return [pod for pod in self.store.children(key, POD) if _made_by_deployment(pod, key.name)]
+
+    def _child(self, kind: Kind, wished: ModelService) -> Manifest | None:
+        found = self.store.get(kind, Key(wished.namespace, wished.name))
+        return found if found is not None and _owned([found], wished) else None
+
+    def _forget(self, key: Key) -> None:
+        self.pods.forget(key)
+        self.applier.forget(key)
+        self.statuses.forget(key)
+        self.events.forget(key)
+
+
+def _together(objects: Sequence[Manifest]) -> Iterator[Sequence[Manifest]]:
+    """Objects that may be written at the same time: what the Deployment needs, itself, and what needs it."""
+    kinds = [manifest["kind"] for manifest in objects]
+    middle = kinds.index(DEPLOYMENT.kind)
+    yield from (objects[:middle], objects[middle : middle + 1], objects[middle + 1 :])
+
+
+def _owned(manifests: Sequence[Manifest], wished: ModelService) -> list[Manifest]:
+    return [manifest for manifest in manifests if (service_owner(manifest) or {}).get("uid") == wished.uid]
+
+
+def _made_by_deployment(pod: Mapping[str, Any], name: str) -> bool:
+    references = pod["metadata"].get("ownerReferences") or ()
+    return any(
+        reference.get("kind") == "ReplicaSet" and str(reference.get("name", "")).startswith(f"{name}-")
+        for reference in references
+    )
+
+
+def _condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
+    return next((item for item in _conditions(status) if item.get("type") == kind.value), {})
+
+
+def _conditions(status: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return items(status.get("conditions"))
+
+
+def _settled(status: Mapping[str, Any]) -> bool:
+    """Whether nothing is under way that is worth a look every few seconds."""
+    ready = _condition(status, ConditionType.READY).get("status") == Truth.TRUE.value
+    moving = _condition(status, ConditionType.PROGRESSING).get("status") == Truth.TRUE.value
+    return ready and not moving

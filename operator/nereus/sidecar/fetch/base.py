@@ -1,0 +1,84 @@
+"""What every source scheme has in common: the shape of a source, its limits, and the error a user reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nereus.api.protocol import ModelPlan
+
+
+class FetchError(Exception):
+    """A source that cannot be had right now; the message is a sentence for the user, without credentials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a source may cost. `free_reserve_bytes` of the volume are left free, because Triton writes there too."""
+
+    max_bytes: int = 512 << 30
+    max_files: int = 100_000
+    free_reserve_bytes: int = 16 << 20
+    connect_seconds: float = 20.0
+    silence_seconds: float = 60.0
+
+
+@dataclass
+class Progress:
+    """How far one fetch is; written by the fetch (also from its thread), read by the log and the status."""
+
+    step: str = "connecting"
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def advance(self, size: int) -> None:
+        """Counts bytes; ends a thread whose task was cancelled."""
+        self.done_bytes += size
+        if self.cancelled.is_set():
+            raise FetchError("the fetch was cancelled, because the plan changed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchContext:
+    """What a source needs from the outside."""
+
+    limits: Limits = field(default_factory=Limits)
+    tls: ssl.SSLContext | None = None
+
+
+class Source(Protocol):
+    """One model's source. `changes` says whether its content may change under the same URI (a mounted volume)."""
+
+    changes: bool
+
+    def fingerprint(self) -> str:
+        """Names the present content without reading it all; blocking. Raises FetchError."""
+        ...
+
+    async def fetch(self, tree: Path, progress: Progress) -> Path:
+        """Brings the content below the empty directory `tree` and returns where it lies (`tree`, or a place that is
+        mounted already). Raises FetchError or OSError."""
+        ...
+
+
+class SourceFactory(Protocol):
+    """Makes the source of a model; registered under its scheme. Raises FetchError for a URI that makes no sense."""
+
+    def __call__(self, model: ModelPlan, context: FetchContext) -> Source: ...
+
+
+def describe_os_error(error: OSError, doing: str) -> str:
+    """An error of the system as a sentence with the remedy where one is known."""
+    words = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{doing}: {words}: the model volume is full; raise the pod's ephemeral storage or use smaller models"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        what = error.filename or "the file"
+        return f"{doing}: {words}: {what} may not be used by user {os.getuid()}; check its mode and the pod's fsGroup"
+    return f"{doing}: {words}{f' ({error.filename})' if error.filename else ''}"

@@ -1,0 +1,261 @@
+"""Keeps every model of the plan ready to be loaded: one small task per model, from source to publication.
+
+A task fetches, finds the layout, merges the configuration, and then either is done or keeps an eye on a source that may
+change (a mounted volume). It never gives up; after each failure it says why and waits longer, up to a minute. It writes
+only the keeper's part of a record; loading is the loader's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nereus.api.protocol import ModelPlan, ModelState
+from nereus.sidecar import configure, layout, logs
+from nereus.sidecar.configure import InvalidConfigError
+from nereus.sidecar.fetch import FetchContext, FetchError, Progress, Source, source_of
+from nereus.sidecar.fetch.base import describe_os_error
+from nereus.sidecar.plan import AcceptedPlan
+from nereus.sidecar.repository import Repository
+from nereus.sidecar.state import Board, Record
+
+PARALLEL_FETCHES = 4
+PROGRESS_LOG_SECONDS = 10.0
+_MARKER = "source.json"
+
+
+@dataclass
+class Keeper:
+    """Follows the plan. `look_seconds` is how often a mounted source is looked at, `retry_seconds` the first and the
+    longest pause after a failure."""
+
+    board: Board
+    repository: Repository
+    context: FetchContext
+    look_seconds: float = 5.0
+    retry_seconds: tuple[float, float] = (1.0, 60.0)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_FETCHES))
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _preparing: int = 0
+
+    def follow(self, plan: AcceptedPlan) -> None:
+        """Makes the tasks equal to the plan. A model whose document did not change is left alone."""
+        board = self.board
+        for model in plan.models:
+            record = self._record(model.name)
+            if record.plan == model:
+                continue
+            record.plan, record.source_state, record.source_message = model, ModelState.PENDING, ""
+            record.tried = False
+            self._start(record, model)
+        for name, problem in plan.refused:
+            record = self._record(name)
+            self._stop(name)
+            record.plan, record.tried = None, True
+            record.source_state, record.source_message = ModelState.CONFIG_INVALID, problem
+            logs.warning("a model of the plan is refused", model=name, why=problem)
+        named = {model.name for model in plan.models} | {name for name, _ in plan.refused}
+        for name in (set(board.records) | self.repository.models()) - named:
+            self._stop(name)
+            record = self._record(name)
+            if not record.removing:
+                logs.info("a model left the plan", model=name)
+            record.removing, record.plan = True, None
+        board.revision = plan.revision
+        board.ring()
+
+    async def close(self) -> None:
+        """Ends all tasks."""
+        tasks = list(self._tasks.values())
+        for name in list(self._tasks):
+            self._stop(name)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def in_use(self) -> frozenset[str] | None:
+        """The fetched sources that are needed; None while that is not known, because a fetch is under way."""
+        if self._preparing or not all(record.tried for record in self.board.planned):
+            return None
+        publications = [p for record in self.board.records.values() for p in (record.wanted, record.good) if p]
+        return frozenset(publication.source for publication in publications if publication.source)
+
+    def _record(self, name: str) -> Record:
+        record = self.board.records.get(name)
+        if record is None:
+            known = self.repository.recall(name)
+            record = Record(name, on_disk=known.on_disk, loaded=known.loaded, served=known.served)
+            self.board.records[name] = record
+        elif record.removing:
+            record.removing, record.plan = False, None
+        return record
+
+    def _start(self, record: Record, model: ModelPlan) -> None:
+        self._stop(record.name)
+        task = asyncio.create_task(self._keep(record, model), name=f"keep {record.name}")
+        task.add_done_callback(_complain)
+        self._tasks[record.name] = task
+
+    def _stop(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+
+    async def _keep(self, record: Record, model: ModelPlan) -> None:
+        failures = 0
+        while True:
+            self._preparing += 1
+            try:
+                seen = await self._prepare(record, model)
+                failures = 0
+            except (FetchError, InvalidConfigError, OSError) as error:
+                failures += 1
+                pause = self._failed(record, model, error, failures)
+            else:
+                pause = 0.0
+            finally:
+                self._preparing -= 1
+            if pause:
+                await asyncio.sleep(pause)
+                continue
+            if seen is None:
+                return
+            await self._until_changed(*seen)
+
+    async def _prepare(self, record: Record, model: ModelPlan) -> tuple[Source, str] | None:
+        """Source to publication, once. Returns what to watch, or None for a source that never changes."""
+        source = source_of(model, self.context)
+        fingerprint = await asyncio.to_thread(source.fingerprint)
+        identity = f"{model.source.partition('://')[0]}-{_digest(model.source, model.directory, fingerprint)}"
+        root, kept = await self._fetched(record, model, source, identity)
+        shown = logs.redact(model.source)
+        descend = not source.changes
+        found = await asyncio.to_thread(layout.read, root, shown=shown, descend=descend)
+        layout.check_versions(found, model.versions, shown=shown)
+        publication = await asyncio.to_thread(
+            configure.publication,
+            model,
+            found,
+            identity=identity,
+            source=identity if kept else "",
+            empty=self.repository.empty,
+        )
+        before = record.wanted.digest if record.wanted else record.on_disk
+        record.wanted, record.source_state, record.source_message = publication, ModelState.FETCHED, ""
+        record.tried = True
+        if publication.digest != before:
+            logs.info("prepared", model=model.name, source=shown, conflicts=list(publication.conflicts))
+        self.board.settle()
+        self.board.ring()
+        return (source, fingerprint) if source.changes else None
+
+    async def _fetched(self, record: Record, model: ModelPlan, source: Source, identity: str) -> tuple[Path, bool]:
+        """Where the source lies, and whether it is a copy of ours; fetched now unless it is there already."""
+        folder = self.repository.sources / identity
+        async with self._locks.setdefault(identity, asyncio.Lock()), self._slots:
+            if (marker := _complete(folder)) is not None:
+                record.fetched_bytes = int(marker.get("bytes", 0))
+                record.fetch_seconds = float(marker.get("seconds", 0.0))
+                return folder / "tree", True
+            if record.source_state not in (ModelState.FETCH_FAILED, ModelState.CONFIG_INVALID):
+                record.source_state = ModelState.FETCHING
+            staging = self.repository.staging / identity
+            started = time.monotonic()
+            progress = Progress()
+            try:
+                await asyncio.to_thread(self.repository.discard, staging)
+                tree = staging / "tree"
+                tree.mkdir(parents=True)
+                async with _narrated(record, model, progress, started):
+                    root = await source.fetch(tree, progress)
+                seconds = time.monotonic() - started
+                record.fetch_seconds, record.fetched_bytes = round(seconds, 3), progress.done_bytes
+                if root != tree:
+                    return root, False
+                about = {"uri": logs.redact(model.source), "bytes": progress.done_bytes, "seconds": round(seconds, 3)}
+                (staging / _MARKER).write_text(json.dumps(about))
+                self.repository.discard(folder)
+                staging.rename(folder)
+                logs.info("fetched", model=model.name, **about)
+                return folder / "tree", True
+            finally:
+                progress.cancelled.set()
+                with contextlib.suppress(OSError):
+                    self.repository.discard(staging)
+
+    def _failed(self, record: Record, model: ModelPlan, error: Exception, failures: int) -> float:
+        """Notes why, and says how long to wait before the next attempt."""
+        state = ModelState.CONFIG_INVALID if isinstance(error, InvalidConfigError) else ModelState.FETCH_FAILED
+        shown = logs.redact(model.source)
+        message = describe_os_error(error, shown) if isinstance(error, OSError) else str(error)
+        first, longest = self.retry_seconds
+        if model.directory:  # mounted: looking again costs nothing
+            longest = min(longest, self.look_seconds)
+        pause = min(longest, first * 2.0 ** min(failures - 1, 16)) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        if (record.source_state, record.source_message) != (state, message):
+            logs.warning("not prepared", model=model.name, state=str(state), why=message, retry_seconds=round(pause, 1))
+        record.source_state, record.source_message, record.tried = state, message, True
+        self.board.ring()
+        return pause
+
+    async def _until_changed(self, source: Source, before: str) -> None:
+        """Returns when the content is not what it was, and has come to rest: two looks in a row see the same."""
+        last = before
+        pause = self.look_seconds
+        while True:
+            await asyncio.sleep(pause)
+            started = time.monotonic()
+            try:
+                now = await asyncio.to_thread(source.fingerprint)
+            except (FetchError, OSError):
+                return  # the next preparation meets the same error and reports it
+            if now == last and now != before:
+                return
+            last = now
+            # a slow file system is looked at less often, so that looking costs at most 2 % of a core
+            pause = max(self.look_seconds, 50 * (time.monotonic() - started))
+
+
+@contextlib.asynccontextmanager
+async def _narrated(record: Record, model: ModelPlan, progress: Progress, started: float) -> AsyncIterator[None]:
+    async def narrate() -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_LOG_SECONDS)
+            record.fetched_bytes = progress.done_bytes
+            logs.info(
+                "fetching",
+                model=model.name,
+                step=progress.step,
+                bytes=progress.done_bytes,
+                of=progress.total_bytes,
+                seconds=round(time.monotonic() - started),
+            )
+
+    task = asyncio.create_task(narrate())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _complete(folder: Path) -> dict[str, float] | None:
+    try:
+        about = json.loads((folder / _MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) and (folder / "tree").is_dir() else None
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logs.warning("a task ended by an error that no code expected", task=task.get_name(), error=repr(error))

@@ -1,0 +1,176 @@
+"""`nereus sidecar`: starts the parts, watches the plan, and stops cleanly.
+
+The admin key is written before anything else, because Triton's command reads it when it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from aiohttp import web
+
+import nereus
+from nereus.api import names
+from nereus.sidecar import adminkey, logs
+from nereus.sidecar import plan as plans
+from nereus.sidecar.drain import Drain, DrainSettings
+from nereus.sidecar.fetch import FetchContext, Limits
+from nereus.sidecar.keeper import Keeper
+from nereus.sidecar.loader import Loader
+from nereus.sidecar.repository import Repository
+from nereus.sidecar.server import Heartbeat, application
+from nereus.sidecar.state import Board, Moments
+from nereus.sidecar.triton_client import TritonClient
+
+PLAN_SECONDS = 0.3
+PENDING_LOG_SECONDS = 10.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    logs.setup(level=arguments.log_level)
+    try:
+        key = adminkey.ensure(arguments.admin_key)
+        return asyncio.run(_run(arguments, key))
+    except OSError as error:
+        logs.warning("the sidecar cannot run", why=str(error))
+        return 1
+
+
+async def _run(arguments: argparse.Namespace, key: str) -> int:
+    repository = Repository(arguments.repository)
+    repository.prepare()
+    memory = arguments.admin_key.with_name("moments.json")
+    board = Board(version=nereus.__version__, moments=_recall(memory))
+    triton = TritonClient(
+        http_port=arguments.http_port,
+        grpc_port=arguments.grpc_port,
+        metrics_port=arguments.metrics_port,
+        admin_key=key,
+    )
+    limits = Limits(max_bytes=arguments.max_source_bytes, max_files=arguments.max_source_files)
+    keeper = Keeper(board, repository, FetchContext(limits=limits), look_seconds=arguments.look_seconds)
+    loader = Loader(board, repository, triton, keeper)
+    settings = DrainSettings(
+        http_port=arguments.http_port,
+        grpc_port=arguments.grpc_port,
+        min_seconds=min(arguments.drain_min, arguments.drain_max),
+        max_seconds=arguments.drain_max,
+        count_loopback=arguments.drain_counts_loopback,
+    )
+    heartbeat = Heartbeat()
+    app = application(board=board, triton=triton, drain=Drain(settings, board, triton), heartbeat=heartbeat)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, arguments.address, arguments.port).start()
+        logs.info("the sidecar runs", version=nereus.__version__, port=arguments.port)
+        tasks = [
+            asyncio.create_task(_follow(arguments.plan, keeper, memory, heartbeat), name="plan"),
+            asyncio.create_task(loader.run(), name="loader"),
+            asyncio.create_task(stop.wait(), name="stop"),
+        ]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        failed = [task for task in done if task.exception() is not None]
+        for task in failed:
+            logs.warning("the sidecar stops: a task ended", task=task.get_name(), error=repr(task.exception()))
+        return 1 if failed else 0
+    finally:
+        await keeper.close()
+        await triton.close()
+        await runner.cleanup()
+        logs.info("the sidecar ends")
+
+
+async def _follow(directory: Path, keeper: Keeper, memory: Path, heartbeat: Heartbeat) -> None:
+    """Watches the plan's volume, and keeps the moments for a next life of this container."""
+    board = keeper.board
+    accepted: tuple[object, ...] | None = None
+    kept = asdict(board.moments)
+    told = 0.0
+    try:
+        while True:
+            heartbeat.beat()
+            stamp = plans.stamp(directory)
+            if stamp != accepted:
+                try:
+                    plan = plans.read(directory)
+                except plans.PlanPendingError as error:
+                    board.problems["plan"] = str(error)
+                    if time.monotonic() - told >= PENDING_LOG_SECONDS:
+                        told = time.monotonic()
+                        logs.warning("waiting for the plan", why=str(error))
+                else:
+                    # a volume that was swapped while it was read is read again
+                    accepted = stamp if plans.stamp(directory) == stamp else None
+                    board.problems.pop("plan", None)
+                    if plan.revision != board.revision:
+                        logs.info("a new plan", revision=plan.revision, models=[model.name for model in plan.models])
+                    keeper.follow(plan)
+            if asdict(board.moments) != kept:
+                kept = asdict(board.moments)
+                _keep(memory, kept)
+            await asyncio.sleep(PLAN_SECONDS)
+    finally:
+        _keep(memory, asdict(board.moments))
+
+
+def _keep(memory: Path, moments: dict[str, float | None]) -> None:
+    with contextlib.suppress(OSError):
+        memory.write_text(json.dumps(moments))
+
+
+def _recall(memory: Path) -> Moments:
+    try:
+        known = json.loads(memory.read_text())
+        moments = Moments(**{name: known.get(name) for name in Moments.__dataclass_fields__})
+    except (OSError, ValueError, AttributeError):
+        moments = Moments()
+    if moments.started_at is None:
+        moments.started_at = time.time()
+    return moments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nereus sidecar",
+        description="Runs beside Triton in a pod: fetches models, loads them, answers for readiness, drains.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--http-port", type=int, default=8000, help="Triton's HTTP port on localhost")
+    add("--grpc-port", type=int, default=8001, help="Triton's gRPC port on localhost")
+    add("--metrics-port", type=int, default=8002, help="Triton's metrics port; read while draining")
+    add("--drain-max", type=float, default=60.0, help="seconds after which draining ends in any case")
+    add("--drain-min", type=float, default=5.0, help="seconds until every proxy knows that this pod takes no requests")
+    add(
+        "--drain-counts-loopback",
+        action="store_true",
+        help="wait for connections from loopback addresses too (a mesh's proxy in the pod)",
+    )
+    add("--address", default="0.0.0.0", help="address to listen on")  # noqa: S104 (the kubelet asks from outside)
+    add("--port", type=int, default=names.SIDECAR_PORT, help="port to listen on")
+    add("--repository", type=Path, default=Path(names.PATH_REPOSITORY), help="model repository shared with Triton")
+    add("--plan", type=Path, default=Path(names.PATH_PLAN), help="directory of the mounted plan")
+    add("--admin-key", type=Path, default=Path(names.PATH_ADMIN_KEY), help="file for the key of the repository API")
+    add("--look-seconds", type=float, default=5.0, help="how often a mounted source is looked at for changes")
+    add("--max-source-bytes", type=int, default=Limits.max_bytes, help="largest source, packed and unpacked")
+    add("--max-source-files", type=int, default=Limits.max_files, help="most files in one source")
+    add("--log-level", default=os.environ.get("NEREUS_LOG_LEVEL", "INFO"), help="also: NEREUS_LOG_LEVEL")
+    return parser

@@ -1,0 +1,206 @@
+"""What this pod knows: the record of each model, and the moments of the pod's life.
+
+Here because three tasks write it (keeper, loader, drain) and three answers are made of it: state, readiness, metrics.
+All of it is touched from one event loop only, so it needs no locks; nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nereus.api.protocol import ModelPlan, ModelReport, ModelState, PodReport
+
+MAX_MESSAGE_BYTES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """One model made ready for the repository. `digest` changes when Triton must load again; `source` names the fetched
+    tree (empty for one read in place); `entries` maps names in the model's directory to where they lie."""
+
+    digest: str
+    config_text: str
+    entries: Mapping[str, Path]
+    source: str = ""
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass
+class Record:
+    """One model. The first group is written by the keeper, the second by the loader."""
+
+    name: str
+    plan: ModelPlan | None = None
+    source_state: ModelState = ModelState.PENDING
+    source_message: str = ""
+    tried: bool = False
+    wanted: Publication | None = None
+    fetch_seconds: float | None = None
+    fetched_bytes: int | None = None
+
+    on_disk: str = ""
+    loaded: str = ""
+    loaded_at: float = 0.0
+    good: Publication | None = None
+    loading: bool = False
+    load_message: str = ""
+    failed: str = ""
+    failures: int = 0
+    retry_at: float = 0.0
+    fallback_at: float = 0.0
+    load_seconds: float | None = None
+    load_failures: int = 0
+    versions: tuple[str, ...] = ()
+    served: bool = False
+    removing: bool = False
+
+    @property
+    def serving(self) -> bool:
+        return bool(self.versions)
+
+    @property
+    def state(self) -> ModelState:
+        """The one word for where the model stands; a failure counts more than what still serves."""
+        if self.removing:
+            return ModelState.UNLOADING
+        if self.source_state is not ModelState.FETCHED or self.wanted is None:
+            return self.source_state
+        if self.failed == self.wanted.digest:
+            return ModelState.LOAD_FAILED
+        if self.serving and self.loaded == self.wanted.digest:
+            return ModelState.READY
+        return ModelState.LOADING if self.loading else ModelState.FETCHED
+
+    def report(self) -> ModelReport:
+        state = self.state
+        message = {
+            ModelState.FETCH_FAILED: self.source_message,
+            ModelState.CONFIG_INVALID: self.source_message,
+            ModelState.LOAD_FAILED: self.load_message,
+        }.get(state, "")
+        return ModelReport(
+            name=self.name,
+            state=state,
+            message=shorten(message),
+            serving=self.serving,
+            versions=self.versions,
+            fetch_seconds=self.fetch_seconds,
+            fetched_bytes=self.fetched_bytes,
+            load_seconds=self.load_seconds,
+            conflicts=self.wanted.conflicts if self.wanted else (),
+        )
+
+
+@dataclass
+class Moments:
+    """When things first happened in this pod, in Unix seconds. They outlive a restart of the sidecar's container."""
+
+    started_at: float | None = None
+    fetched_at: float | None = None
+    server_live_at: float | None = None
+    ready_at: float | None = None
+
+
+@dataclass
+class Board:
+    """Everything that is known, and a bell that is rung when something changed."""
+
+    version: str = ""
+    moments: Moments = field(default_factory=Moments)
+    records: dict[str, Record] = field(default_factory=dict)
+    revision: str = ""
+    problems: dict[str, str] = field(default_factory=dict)
+    server_live: bool = False
+    draining: bool = False
+    drained: bool = False
+    bell: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def planned(self) -> list[Record]:
+        """The models of the plan, without those that are on their way out."""
+        return [record for record in self.records.values() if not record.removing]
+
+    def ring(self) -> None:
+        """Something changed: the loader looks now instead of at its next turn."""
+        self.bell.set()
+
+    def unstarted(self) -> list[str]:
+        """Why Triton shall not start yet; empty when it may.
+
+        Every source was tried once, and one at least is there: a source that fails for good does not keep the other
+        models from being served, and a server without any model is of no use to anybody.
+        """
+        if not self.revision:
+            return [self.problems.get("plan", "there is no plan yet")]
+        untried = [f"{record.name}: {record.state}" for record in self.planned if not record.tried]
+        if untried:
+            return untried
+        if self.planned and not any(record.wanted for record in self.planned):
+            return [f"{record.name}: {record.state}: {record.source_message}" for record in self.planned]
+        return []
+
+    def unready(self, ready: frozenset[str]) -> list[str]:
+        """Why this pod shall get no requests, given the models that Triton says are ready; empty when it may.
+
+        Until the first time, every model of the plan must serve. From then on, every model that ever served must: a
+        later change that fails takes no pod out of service.
+        """
+        if self.draining:
+            return ["draining: this pod is about to stop"]
+        if not self.revision:
+            return [self.problems.get("plan", "there is no plan yet")]
+        first_time = self.moments.ready_at is None
+        reasons = []
+        for record in self.planned:
+            if record.name in ready or not (first_time or record.served):
+                continue
+            report = record.report()
+            words = f"{report.state}: {report.message}" if report.message else str(report.state)
+            reasons.append(f"{record.name}: {words if report.state is not ModelState.READY else 'gone from Triton'}")
+        if not first_time and self.planned and not any(record.served for record in self.planned):
+            reasons.append("no model of the plan has ever served in this pod")
+        return reasons
+
+    def settle(self) -> bool:
+        """Notes the moments that have come; true when this pod is ready. Called whenever the records changed."""
+        now = time.time()
+        moments = self.moments
+        if moments.fetched_at is None and self.revision and all(record.wanted for record in self.planned):
+            moments.fetched_at = now
+        if moments.server_live_at is None and self.server_live:
+            moments.server_live_at = now
+        is_ready = self.server_live and not self.unready(frozenset(r.name for r in self.planned if r.serving))
+        if moments.ready_at is None and is_ready:
+            moments.ready_at = now
+        return is_ready
+
+    def report(self) -> PodReport:
+        ready = self.settle()
+        return PodReport(
+            revision=self.revision,
+            models=tuple(record.report() for _, record in sorted(self.records.items())),
+            ready=ready,
+            draining=self.draining,
+            server_live=self.server_live,
+            started_at=self.moments.started_at,
+            fetched_at=self.moments.fetched_at,
+            server_live_at=self.moments.server_live_at,
+            ready_at=self.moments.ready_at,
+            version=self.version,
+            problems=tuple(text for _, text in sorted(self.problems.items())),
+        )
+
+
+def shorten(text: str, limit: int = MAX_MESSAGE_BYTES) -> str:
+    """At most `limit` bytes: the beginning, which names the error, and the end, which names the place."""
+    data = text.encode()
+    if len(data) <= limit:
+        return text
+    gap = " ... "
+    tail = limit // 4
+    head = limit - tail - len(gap)
+    return data[:head].decode(errors="ignore") + gap + data[-tail:].decode(errors="ignore")
