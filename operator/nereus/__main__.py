@@ -1,0 +1,5 @@
+"""`python -m nereus` is the same command as `nereus`."""
+
+from nereus.cli import main
+
+raise SystemExit(main())

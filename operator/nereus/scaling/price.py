@@ -1,0 +1,149 @@
+"""What a late request may cost: the one number between "too many late" and "too many replicas", found for each service.
+
+A replica is started or kept when `price` x the requests it is expected to save exceeds the replica time it costs. A
+ladder of prices is replayed every minute on the forecasts that were really made (with cold start and queue): the
+cheapest price that would have kept the objective is used. A violated budget is not won back: a shock that no price
+would have survived does not raise the price, the ladder has an end, and the past fades within days. Where lateness is
+measured, the ladder is corrected by how much the replay underrates it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nereus.scaling.arrays import Floats, Ints
+from nereus.scaling.features import LONGEST
+from nereus.scaling.mixture import Atoms, from_atoms
+
+LADDER = np.geomspace(0.7, 70, 20)
+START_RUNG = 10
+SAFETY = 0.85
+"""Aim at this share of the allowed violations; the replay is no oracle."""
+DOUBT = 1.0
+"""Standard errors added to the replayed lateness: a few bad minutes say less about tomorrow than many small ones."""
+MEMORY_MINUTES = 4 * 1440.0
+YOUNG_MEMORY_MINUTES = 600.0
+PRIOR_MINUTES = 300.0
+UNAVOIDABLE_SLACK = 0.25
+START_FACTOR = 1.3
+PIPE = LONGEST + 2
+OVERLOAD_POWER = 8
+LEAST_LOAD = 0.05
+
+
+def needs(atoms: Atoms, headroom: Floats, most: Floats, ladder: Floats = LADDER) -> Floats:
+    """Replicas per price and row: the cheapest of (replicas + price x load that comes above them). Shape (prices,
+    rows).
+
+    A load v above n replicas makes v (1 - (n/v)^8) late: a little too much makes some wait, half as much again makes
+    everyone wait. So a spike is bought whole or not at all, while a smooth load gets a margin.
+    """
+    load = np.minimum(from_atoms(atoms), most[:, None]).astype(np.float64)
+    replicas = np.maximum(np.ceil(load + headroom[:, None] - 1e-4), 1)
+    carried = np.maximum(replicas - headroom[:, None], LEAST_LOAD)
+    load = np.maximum(load, LEAST_LOAD)
+    all_late = _above(atoms.weight * load)
+    relief = carried**OVERLOAD_POWER * _above(atoms.weight * load ** (1 - OVERLOAD_POWER))
+    late = np.maximum(all_late - relief, 0)
+    # Of several atoms that need the same replicas only the highest is a fair candidate.
+    late[:, :-1][replicas[:, :-1] == replicas[:, 1:]] = np.inf
+    # Rows of the `start` window come first; buying also pays for the cold start.
+    half = len(load) // 2
+    cost = replicas * np.where(np.arange(len(load)) < half, START_FACTOR, 1.0)[:, None]
+    best = np.stack([(cost + price * late).argmin(1) for price in ladder])
+    return np.asarray(np.take_along_axis(replicas, best.T, 1).T, np.float64)
+
+
+def _above(mass: Floats) -> Floats:
+    """Sum over all later atoms of a row, added from the far end: the masses differ by many orders of magnitude."""
+    above = np.zeros_like(mass)
+    above[:, :-1] = mass[:, :0:-1].cumsum(1)[:, ::-1]
+    return above
+
+
+class Prices:
+    """The ladder per service: replayed replicas, queue and lateness for each price."""
+
+    def __init__(self, services: int) -> None:
+        shape = (len(LADDER), services)
+        self.replicas = np.ones(shape)
+        self.pipe = np.ones((PIPE, *shape), np.float32)
+        self.backlog = np.zeros(shape)
+        self.late = np.zeros(shape)
+        self.late_squares = np.zeros(shape)
+        self.load = np.zeros(services)
+        self.minutes = np.zeros(services)
+        self.age = np.zeros(services)
+        self.rung = np.full(services, START_RUNG, np.int64)
+        self.used_late = np.zeros(services)
+        self.real_late = np.zeros(services)
+        self.real_load = np.zeros(services)
+
+    def replay(
+        self,
+        minute: int,
+        services: Ints,
+        *,
+        mean: Floats,
+        highest: Floats,
+        start: Floats,
+        keep: Floats,
+        lead: Ints,
+        softness: Floats,
+    ) -> None:
+        """One minute: judge the replicas that each price had in place, then let each price order anew."""
+        known = np.isfinite(highest) & np.isfinite(mean)
+        ago = (minute - np.arange(PIPE)) % PIPE
+        pipe = self.pipe[ago][:, :, services]
+        old = np.arange(PIPE)[:, None] > lead
+        in_place = np.where(old[:, None, :], np.inf, pipe).min(0)
+        high, average = np.where(known, highest, 0), np.where(known, mean, 0)
+        excess = (np.stack([high, average])[:, None] - in_place) / softness
+        overload = np.minimum(1, np.exp(np.clip(excess, -50, 0))).mean(0)
+        waiting = self.backlog[:, services] > 0.02 * in_place
+        late = average * np.where(waiting, 1.0, overload)
+        fade = np.where(known, self._fade(services), 1.0)
+        self.backlog[:, services] = np.clip(self.backlog[:, services] + average - in_place, 0, 0.5 * in_place)
+        self.late[:, services] = self.late[:, services] * fade + late
+        self.late_squares[:, services] = self.late_squares[:, services] * fade**2 + late**2
+        self.load[services] = self.load[services] * fade + average
+        self.minutes[services] = self.minutes[services] * fade + known
+        self.age[services] += known
+        self.used_late[services] = self.used_late[services] * fade + late[self.rung[services], np.arange(len(services))]
+        before = self.replicas[:, services]
+        after = np.clip(before, start, np.maximum(start, keep))
+        after = np.where(known, after, np.maximum(before, after))
+        self.replicas[:, services] = after
+        self.pipe[(minute + 1) % PIPE][:, services] = after
+
+    def _fade(self, services: Ints) -> Floats:
+        """A young service forgets faster: its first hours, when nothing was known, say little about later ones."""
+        return np.asarray(1 - 1 / np.clip(self.age[services] / 2, YOUNG_MEMORY_MINUTES, MEMORY_MINUTES))
+
+    def measured(self, late: Floats, load: Floats, services: Ints) -> None:
+        """Lateness that was really seen, in the same unit as the replay (load x minutes); once per minute."""
+        fade = self._fade(services)
+        self.real_late[services] = self.real_late[services] * fade + np.where(np.isfinite(late), late, 0)
+        self.real_load[services] = self.real_load[services] * fade + np.where(np.isfinite(late), load, 0)
+
+    def choose(self, violations: Floats, services: Ints) -> None:
+        """The cheapest rung that would have kept the objective."""
+        load = self.load[services]
+        prior = PRIOR_MINUTES * load / np.maximum(self.minutes[services], 1)
+        assumed = violations * SAFETY * (LADDER[START_RUNG] / LADDER)[:, None]
+        doubt = DOUBT * np.sqrt(self.late_squares[:, services])
+        share = (self.late[:, services] + doubt + assumed * prior) / np.maximum(load + prior, 1e-9)
+        unseen = violations * SAFETY * prior
+        real = (self.real_late[services] + unseen) / np.maximum(self.real_load[services] + prior, 1e-9)
+        used = (self.used_late[services] + unseen) / np.maximum(load + prior, 1e-9)
+        measured = self.real_load[services] > 0.5 * load
+        bias = np.where(measured, np.clip(real / np.maximum(used, 1e-9), 0.15, 4), 1.0)
+        allowed = violations * SAFETY / bias
+        allowed = np.maximum(allowed, share[-1] + UNAVOIDABLE_SLACK * allowed)
+        good = share <= allowed
+        good[-1] = True
+        self.rung[services] = np.where(load > 0, good.argmax(0), START_RUNG)
+
+    def price(self) -> Floats:
+        """The price in use, per service."""
+        return np.asarray(LADDER[self.rung])
