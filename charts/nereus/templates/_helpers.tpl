@@ -1,0 +1,71 @@
+{{- define "nereus.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains "nereus" .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-nereus" .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "nereus.selectorLabels" -}}
+app.kubernetes.io/name: nereus
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "nereus.labels" -}}
+{{ include "nereus.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "nereus.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "nereus.fullname" .) -}}
+{{- end -}}
+
+{{- define "nereus.image" -}}
+{{- printf "%s:%s" .image.repository (.image.tag | default .appVersion) -}}
+{{- end -}}
+
+{{- /* The rights that are needed in every watched namespace. Each is needed: see docs/operations.md. */ -}}
+{{- define "nereus.rules" -}}
+- apiGroups: [serving.nereus.dev]
+  resources: [modelservices]
+  verbs: [list, watch]
+- apiGroups: [serving.nereus.dev]
+  resources: [modelservices/status]
+  verbs: [patch]
+- apiGroups: [serving.nereus.dev] # lets us own objects where blockOwnerDeletion is guarded
+  resources: [modelservices/finalizers]
+  verbs: [update]
+# What serves is never deleted by the operator: garbage collection does it, with the ModelService.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps] # the floor
+  resources: [deployments/scale]
+  verbs: [patch]
+- apiGroups: [apps] # pod templates; the newest ten are kept
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, configmaps]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [autoscaling] # deleted under strategy Manual
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""] # patch: an annotation that makes the kubelet refresh the plan at once
+  resources: [pods]
+  verbs: [list, watch, patch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create]
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors]
+  verbs: [get, create, patch]
+{{- end -}}
