@@ -1,0 +1,81 @@
+"""Nereus on a cluster: the local cluster, the images where the node finds them, and the chart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from demo.kube import Kube, StepError, wait
+from localcluster.build import bin_dir, go_version
+from localcluster.config import find_cluster
+from localcluster.containers import load_image
+from localcluster.images import Image, build_all
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "charts" / "nereus"
+NAMESPACE = "nereus-system"
+RELEASE = "nereus"
+Say = Callable[[str], None]
+
+
+def local_cluster(name: str = "nereus") -> Kube:
+    """The local cluster, started when it is not up (its own progress goes to the screen)."""
+    done = subprocess.run([sys.executable, "-m", "localcluster", "up", "--name", name], cwd=ROOT, check=False)
+    if done.returncode != 0:
+        raise StepError("the local cluster did not start; the line above says why")
+    cluster = find_cluster(name)
+    return Kube(kubeconfig=cluster.kubeconfig, tools=bin_dir(go_version=go_version()), routed=True)
+
+
+def local_kubeconfig(name: str = "nereus") -> Path:
+    return find_cluster(name).kubeconfig
+
+
+def remove_local_cluster() -> int:
+    return subprocess.run([sys.executable, "-m", "localcluster", "down", "--all"], cwd=ROOT, check=False).returncode
+
+
+def images(say: Say) -> dict[str, Image]:
+    """The project's images by short name, built when their content changed."""
+    say("images: building those whose content changed")
+    return {image.name: image for image in build_all()}
+
+
+def load_into_local_cluster(built: Mapping[str, Image], say: Say, name: str = "nereus") -> None:
+    cluster = find_cluster(name)
+    for image in built.values():
+        say(f"image {image.reference} into the node")
+        load_image(cluster, image.archive)
+
+
+def image_values(built: Mapping[str, Image]) -> tuple[str, ...]:
+    """What the chart must be told to use these images."""
+    values: list[str] = []
+    for key, name in (("image", "operator"), ("sidecar", "sidecar")):
+        repository, _, tag = built[name].reference.rpartition(":")
+        values += ["--set", f"{key}.repository={repository}", "--set-string", f"{key}.tag={tag}"]
+    return (*values, "--set", f"triton.image={built['triton-cpu'].reference}")
+
+
+def install_chart(kube: Kube, say: Say, *values: str) -> None:
+    """Install or upgrade the chart and wait until every replica of the operator answers."""
+    say(f"helm upgrade --install {RELEASE} charts/nereus --namespace {NAMESPACE}")
+    command = ["upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", *values]
+    kube.run("helm", *command)
+    wait(
+        lambda: _rolled_out(kube),
+        "the operator's pods",
+        seconds=180,
+        state=lambda: kube.kubectl("-n", NAMESPACE, "get", "pods"),
+    )
+
+
+def _rolled_out(kube: Kube) -> bool:
+    deployment = kube.get("deployment", RELEASE, namespace=NAMESPACE) or {}
+    status, wanted = deployment.get("status", {}), deployment.get("spec", {}).get("replicas", 1)
+    settled = status.get("observedGeneration") == deployment.get("metadata", {}).get("generation")
+    return settled and all(
+        status.get(count) == wanted for count in ("replicas", "updatedReplicas", "availableReplicas")
+    )
