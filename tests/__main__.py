@@ -1,0 +1,191 @@
+"""Runs the tiers: `python -m tests [all|unit|integration|e2e] [--keep]`, what `make test` calls.
+
+Ends with one line `N passed, N failed` over all tiers, and fails when any tier failed, tested nothing, or when no tier
+could run at all. Clusters that were not there before are taken down again, also after a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as Xml
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from tests import tiers
+from tests.tiers import ROOT, TIERS, CannotPrepareError, Tier
+
+NO_TESTS = 5
+"""pytest's exit code when it collected nothing: a tier without tests proves nothing."""
+QUIET_SECONDS = 10.0
+"""Nothing is silent for longer: then a line says what still runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a tier. `not_run` is why it did not run; then nothing else counts."""
+
+    tier: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    not_run: str = ""
+    trouble: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.not_run:
+            return f"not run: {self.not_run}"
+        return f"FAILED{f': {self.trouble}' if self.trouble else ''}" if self.failed else "passed"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
+    parser.add_argument("tier", nargs="?", default="all", choices=["all", *(tier.name for tier in TIERS)])
+    parser.add_argument("--keep", action="store_true", help="leave the clusters that this run started")
+    arguments = parser.parse_args()
+    chosen = [tier for tier in TIERS if arguments.tier in ("all", tier.name)]
+    with _cleaned_up(keep=arguments.keep):
+        outcomes = [run(tier) for tier in chosen]
+    _report(outcomes)
+    ran = [outcome for outcome in outcomes if not outcome.not_run]
+    return 1 if not ran or any(outcome.failed for outcome in ran) else 0
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends the run like ctrl-C does: what was started is taken down."""
+    raise KeyboardInterrupt
+
+
+def run(tier: Tier) -> Outcome:
+    """One tier, from its preparation to its counts."""
+    print(f"\n=== {tier.name}: {' '.join(tier.paths)}", flush=True)
+    started = time.monotonic()
+    lack = tier.lack()
+    if lack is not None:
+        print(f"not run: {lack}", flush=True)
+        return Outcome(tier=tier.name, not_run=lack)
+    try:
+        tier.prepare()
+    except CannotPrepareError as error:
+        print(f"ERROR: {error}", flush=True)
+        return Outcome(tier=tier.name, failed=1, seconds=time.monotonic() - started, trouble=str(error))
+    outcome = _run_pytest(tier, started)
+    print(f"=== {tier.name}: {outcome.verdict} after {outcome.seconds:.0f} s", flush=True)
+    return outcome
+
+
+def _run_pytest(tier: Tier, started: float) -> Outcome:
+    with tempfile.TemporaryDirectory() as scratch:
+        results = Path(scratch) / "results.xml"
+        verbosity = "-q" if tier.name == "unit" else "-v"
+        command = [sys.executable, "-m", "pytest", verbosity, f"--junitxml={results}", *tier.options, *tier.paths]
+        code = _with_signs_of_life(command, tier.name)
+        passed, failed, skipped = _counts(results)
+    trouble = ""
+    if code == NO_TESTS:
+        trouble = "no test was found"
+    elif code != 0 and not failed:
+        trouble = f"pytest ended with {code}"
+    return Outcome(
+        tier=tier.name,
+        passed=passed,
+        failed=failed or int(bool(trouble)),
+        skipped=skipped,
+        seconds=time.monotonic() - started,
+        trouble=trouble,
+    )
+
+
+def _with_signs_of_life(command: list[str], what: str) -> int:
+    """Runs a command, its output passed on as it comes, with a line when it is silent for long."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if sys.stdout.isatty():
+        command = [*command, "--color=yes"]
+    started = time.monotonic()
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        output = process.stdout.fileno()
+        try:
+            while True:
+                readable, _, _ = select.select([output], [], [], QUIET_SECONDS)
+                if not readable:
+                    print(f"\n    ... {what} goes on, {time.monotonic() - started:.0f} s", flush=True)
+                    continue
+                chunk = os.read(output, 65536)
+                if not chunk:
+                    break
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.flush()
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # pytest then runs the ends of its fixtures
+            process.wait(timeout=120)
+            raise
+    return process.returncode
+
+
+def _counts(results: Path) -> tuple[int, int, int]:
+    """Passed, failed (errors of set-up and collection too) and skipped, from pytest's own file."""
+    if not results.is_file():
+        return 0, 0, 0
+    passed = failed = skipped = 0
+    for case in Xml.parse(results).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest a moment ago
+        kinds = {child.tag for child in case}
+        if kinds & {"failure", "error"}:
+            failed += 1
+        elif "skipped" in kinds:
+            skipped += 1
+        else:
+            passed += 1
+    return passed, failed, skipped
+
+
+@contextmanager
+def _cleaned_up(*, keep: bool) -> Iterator[None]:
+    """Takes down those of the tiers' clusters that were not there before."""
+    before, kind_before = tiers.own_clusters(), tiers.kind_exists()
+    try:
+        yield
+    finally:
+        started = sorted(tiers.own_clusters() - before)
+        if keep and started:
+            print(f"\nleft running (--keep): {', '.join(started)}", flush=True)
+        elif not keep:
+            for name in started:
+                print(f"\nending the cluster {name}, which this run started", flush=True)
+                if not tiers.remove_local_cluster(name):
+                    print(f"cluster {name} is not gone whole; the lines above say what is left", flush=True)
+        if tiers.kind_exists() and not kind_before and not keep:
+            from demo import clusters
+
+            clusters.remove_kind(print)
+
+
+def _report(outcomes: list[Outcome]) -> None:
+    print("\n=== summary")
+    print(f"{'tier':12} {'passed':>7} {'failed':>7} {'skipped':>8} {'time':>7}")
+    for outcome in outcomes:
+        counts = f"{outcome.passed:7} {outcome.failed:7} {outcome.skipped:8} {outcome.seconds:5.0f} s"
+        print(f"{outcome.tier:12} {' ' * len(counts) if outcome.not_run else counts}   {outcome.verdict}")
+    passed, failed = sum(o.passed for o in outcomes), sum(o.failed for o in outcomes)
+    print(f"\n{passed} passed, {failed} failed", flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would pass on "ignore"
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)

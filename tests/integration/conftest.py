@@ -1,0 +1,108 @@
+"""A real control plane (API server, controller-manager, scheduler) for the tier, and a namespace for each test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localcluster.config import find_cluster
+from tests.harness.apiserver import Api, eventually
+from tests.harness.operator import Operator
+from tests.harness.services import Services
+from tests.tiers import INTEGRATION_CLUSTER, INTEGRATION_OPTIONS, ROOT
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/modelservices.serving.nereus.dev"
+
+
+def _localcluster(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "localcluster", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=None,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"localcluster {' '.join(arguments)} failed: its own line is above"
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+    """The API server, with the ModelService definition of this checkout established."""
+    kubeconfig = Path(_localcluster("up", *INTEGRATION_OPTIONS))
+    kubectl = Path(_localcluster("bin")) / "kubectl"
+    server = Api(kubeconfig, kubectl=str(kubectl), scratch=tmp_path_factory.mktemp("api"))
+    applied = server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds/modelservices.yaml"))
+    assert applied.returncode == 0, applied.stderr
+    eventually(lambda: _not_served(server))
+    return server
+
+
+def _not_served(server: Api) -> str | None:
+    """Established, and the present schema published: kubectl reads it from there."""
+    conditions = (server.get(CRD).get("status") or {}).get("conditions") or []
+    if {"Established": "True"}.items() - {entry["type"]: entry["status"] for entry in conditions}.items():
+        return f"the definition is not established: {conditions}"
+    served = server.request("GET", "/openapi/v3/apis/serving.nereus.dev/v1alpha1")
+    return None if served.accepted else f"the schema is not published: {served.code}"
+
+
+@pytest.fixture
+def namespace(api: Api) -> Iterator[str]:
+    """A fresh namespace, deleted after the test; its content goes with it."""
+    name = f"it-{uuid.uuid4().hex[:8]}"
+    created = api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    assert created.accepted, created.message
+    # Pods are refused until a controller has made this; a refused ReplicaSet tries again less and less often.
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    eventually(lambda: None if api.request("GET", account).accepted else f"{name} has no default ServiceAccount")
+    yield name
+    api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def sidecars(api: Api) -> Iterator[None]:
+    """Answers in the place of the sidecars of pods on KWOK nodes; inside the cluster's network namespace."""
+    kubectl = str(Path(_localcluster("bin")) / "kubectl")
+    pods = find_cluster(INTEGRATION_CLUSTER).addresses.kwok_pods
+    inside = ["env", f"PYTHONPATH={ROOT / 'operator'}:{ROOT}", sys.executable, "-m", "tests.harness.sidecars"]
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "localcluster", "exec", "--name", INTEGRATION_CLUSTER, "--"),
+            *(*inside, str(api.kubeconfig), kubectl, pods),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert "listening" in process.stdout.readline(), "the stand-in for the sidecars did not start"
+            yield
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def operator(api: Api, sidecars: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """One operator that watches every namespace and leads, for the tests of a module."""
+    namespace = f"op-{uuid.uuid4().hex[:8]}"
+    created = api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    assert created.accepted, created.message
+    log = tmp_path_factory.mktemp("operator") / "log"
+    with Operator(api.kubeconfig, lease_namespace=namespace, identity="op", log=log) as running:
+        eventually(lambda: None if running.leads else "the operator does not lead")
+        yield running
+    api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+@pytest.fixture
+def services(api: Api, namespace: str) -> Services:
+    """ModelServices in a fresh namespace, and what became of them."""
+    return Services(api, namespace)

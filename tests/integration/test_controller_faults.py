@@ -1,0 +1,261 @@
+"""The operator behind an API server in trouble, or killed in the middle of its work: what a service notices of it.
+
+The faults are made by a proxy in front of the real API server (tests/harness/faulty_proxy.py): it is the only thing
+here that is not real. Times are shorter than outages are: what is proved is the way back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nereus.api import names
+from tests.harness.apiserver import MODEL_SERVICES, Api, eventually
+from tests.harness.faulty_proxy import Call, Fault, FaultyProxy
+from tests.harness.operator import Operator
+from tests.harness.services import OWNED, Services
+
+pytestmark = pytest.mark.usefixtures("sidecars")
+
+SCALED = {"minReplicas": 2, "maxReplicas": 4}
+Start = Callable[..., Operator]
+
+
+@pytest.fixture
+def proxy(api: Api) -> Iterator[FaultyProxy]:
+    with FaultyProxy(api.kubeconfig) as running:
+        yield running
+
+
+@pytest.fixture
+def start(proxy: FaultyProxy, namespace: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts operators behind the proxy that watch this test's namespace; `identity` is the name of their pod."""
+    kubeconfig = proxy.kubeconfig_for_operator(tmp_path / "kubeconfig")
+    numbers = itertools.count(1)
+    started: list[Operator] = []
+
+    def one_more(*, identity: str = "op", through: Path = kubeconfig, ready: bool = True) -> Operator:
+        log = tmp_path / f"{identity}-{next(numbers)}.log"
+        operator = Operator(through, lease_namespace=namespace, identity=identity, log=log, watch=(namespace,))
+        started.append(operator)
+        if ready:
+            operator.until_ready()
+        return operator
+
+    yield one_more
+    for operator in started:
+        operator.kill()
+    for operator in started[-2:]:
+        print(f"--- {operator.identity}\n{operator.log()[-3000:]}")
+
+
+def lives_until_ready(services: Services, proxy: FaultyProxy, start: Start) -> list[Call]:
+    """Operators that are killed right after each write that the server has carried out, one after the other, until
+    one has nothing left to write. The writes, one for each life."""
+    done: list[Call] = []
+    current: list[Operator] = []
+
+    def kill(call: Call) -> None:
+        if call.writes and current:
+            done.append(call)
+            current.pop().kill()
+
+    def lived() -> bool:
+        """Whether this life ended with a write; otherwise it has looked and found nothing left to do."""
+        operator, before = start(ready=False), len(done)
+        current.append(operator)
+
+        def lack() -> str | None:
+            if len(done) > before:
+                return None
+            settled = services.condition().get("reason") == "Serving" and current and operator.looked
+            return None if settled else "neither a write nor a service that needs none"
+
+        eventually(lack, seconds=60)
+        return len(done) > before
+
+    proxy.after = kill
+    while lived():
+        assert len(done) < 30, f"no end: {done}"
+    proxy.after = lambda _call: None
+    return done
+
+
+def test_killed_after_each_write_of_a_new_service_the_next_life_goes_on_where_it_ended(
+    services: Services, proxy: FaultyProxy, start: Start
+) -> None:
+    services.apply(scaling=SCALED)
+    assert len(lives_until_ready(services, proxy, start)) >= 3
+    assert {call.resource for call in proxy.writes()} >= {
+        *("controllerrevisions", "configmaps", "services", "poddisruptionbudgets", "deployments"),
+        *("horizontalpodautoscalers", "modelservices/status"),
+    }
+    owned = services.owned()
+    assert {name.split()[0] for name in owned} == set(OWNED)
+    assert len([name for name in owned if name.startswith("ControllerRevision")]) == 1, "a template was stored twice"
+    sets = services.api.get(f"/apis/apps/v1/namespaces/{services.namespace}/replicasets")["items"]
+    assert len(sets) == 1, "pods were started with more than one template"
+    told = [event for event in services.events() if event[1] == "Ready"]
+    assert len(told) <= 1, told
+
+
+def test_killed_after_each_write_of_a_change_the_change_is_finished_once(
+    services: Services, proxy: FaultyProxy, start: Start
+) -> None:
+    first = start()
+    services.apply(scaling=SCALED)
+    services.until_ready()
+    first.kill()
+    services.apply(scaling={"minReplicas": 3, "maxReplicas": 5}, runtime={"podAnnotations": {"example.com/a": "1"}})
+    assert len(lives_until_ready(services, proxy, start)) >= 2
+    assert {call.resource for call in proxy.writes()} >= {
+        "controllerrevisions",
+        "deployments",
+        "horizontalpodautoscalers",
+    }
+    sets = services.api.get(f"/apis/apps/v1/namespaces/{services.namespace}/replicasets")["items"]
+    assert len(sets) == 2, "the old template and the new one, no other"
+    assert services.child("Deployment")["spec"]["replicas"] == 3
+    assert services.child("HorizontalPodAutoscaler")["spec"]["minReplicas"] == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after"), [(429, "1"), (500, ""), (503, "")], ids=["too many requests", "errors", "unavailable"]
+)
+def test_refusals_of_a_busy_api_server_delay_a_service_and_raise_no_alarm(
+    services: Services, proxy: FaultyProxy, start: Start, status: int, retry_after: str
+) -> None:
+    numbers = itertools.count()
+
+    def every_second_call(call: Call) -> Fault | None:
+        return Fault(status=status, retry_after=retry_after) if next(numbers) % 2 else None
+
+    start()
+    proxy.plan = every_second_call
+    services.apply(scaling=SCALED)
+    services.until_ready(seconds=90)
+    proxy.plan = lambda _call: None
+    assert {reason for kind, reason, _ in services.events() if kind == "Warning"} <= {
+        "MetricsUnavailable",
+        "ScalingFailed",
+    }
+
+
+def test_answers_that_get_lost_make_nothing_twice(services: Services, proxy: FaultyProxy, start: Start) -> None:
+    start()
+    lost: set[str] = set()
+
+    def lose_the_first_answer(call: Call) -> Fault | None:
+        if not call.writes or call.path in lost:
+            return None
+        lost.add(call.path)
+        return Fault(lose_answer=True)
+
+    proxy.plan = lose_the_first_answer
+    services.apply(scaling=SCALED)
+    services.until_ready(seconds=60)
+    assert len([name for name in services.owned() if name.startswith("ControllerRevision")]) == 1
+    assert len(services.api.get(f"/apis/apps/v1/namespaces/{services.namespace}/replicasets")["items"]) == 1
+
+
+def test_an_api_server_that_takes_two_seconds_per_call_costs_time_and_not_the_lease(
+    services: Services, proxy: FaultyProxy, start: Start
+) -> None:
+    operator = start()
+    eventually(lambda: None if operator.leads else "does not lead")
+    proxy.plan = lambda call: None if call.watch else Fault(delay=2.0)
+    services.apply(scaling=SCALED)
+    services.until_ready(seconds=120)
+    assert operator.leads
+    assert "lease not renewed" not in operator.log()
+
+
+def test_what_was_deleted_while_the_watch_was_blind_is_made_again(
+    services: Services, proxy: FaultyProxy, start: Start
+) -> None:
+    start()
+    services.apply(scaling=SCALED)
+    services.until_ready()
+    blind = [True]
+    proxy.plan = lambda call: Fault(status=503) if blind[0] and call.watch else None
+    proxy.cut_watches()
+    services.delete("Service")
+    services.delete("PodDisruptionBudget")
+    expired: set[str] = set()
+
+    def too_old(call: Call) -> Fault | None:
+        if not call.watch or call.resource in expired:
+            return None
+        expired.add(call.resource)
+        return Fault(expired=True)
+
+    proxy.plan = too_old
+    services.until_true(
+        "both again",
+        lambda: services.get("Service") and services.get("PodDisruptionBudget"),
+        seconds=30,
+    )
+    assert {"services", "poddisruptionbudgets"} <= expired
+    services.until_ready()
+
+
+def test_a_replica_that_is_cut_off_from_its_lease_writes_nothing_after_another_took_over(
+    api: Api, services: Services, proxy: FaultyProxy, start: Start
+) -> None:
+    first = start(identity="first")
+    eventually(lambda: None if first.leads else "the first does not lead")
+    services.apply()
+    services.until_ready()
+    second = start(identity="second", through=api.kubeconfig)
+    cut_off = time.monotonic()
+    # Its lease is out of reach, everything else is slow: a write is under way whenever the lease runs out.
+    proxy.plan = lambda call: Fault(status=503) if call.resource == "leases" else Fault(delay=1.0)
+    taken: list[float] = []
+
+    def look() -> str | None:
+        services.patch("PodDisruptionBudget", {"spec": {"maxUnavailable": "100%"}})
+        if second.leads:
+            taken.append(time.monotonic())
+        return None if taken else "the second does not lead"
+
+    eventually(look, seconds=30)
+    assert taken[0] - cut_off < 20
+    services.until_true(
+        "healed by the second", lambda: services.child("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1, seconds=10
+    )
+    # The call reaches the server a second after it reached the proxy, and still before the other one began.
+    assert max(call.at + 1.0 for call in proxy.writes()) < taken[0]
+
+
+def test_a_definition_that_is_deleted_and_made_again_is_served_without_a_restart(
+    api: Api, services: Services, start: Start
+) -> None:
+    operator = start()
+    services.apply()
+    services.until_ready()
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/modelservices.serving.nereus.dev"
+    definition = api.get(path)
+    assert api.request("DELETE", path).accepted
+    eventually(lambda: None if api.request("GET", path).code == 404 else "the definition is still there")
+    eventually(lambda: str(left) if (left := services.all_of("Deployment")) else None, seconds=60)
+    kept = {key: value for key, value in definition["metadata"].items() if key in ("name", "labels", "annotations")}
+    made = api.request("POST", path.rpartition("/")[0], {**definition, "metadata": kept, "status": {}})
+    assert made.accepted, made.message
+
+    def again() -> str | None:
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": "svc"},
+            "spec": {"models": [{"name": "m", "source": {"uri": "configmap://models/m"}, "backend": "python"}]},
+        }
+        answer = api.request("POST", MODEL_SERVICES.format(namespace=services.namespace), body)
+        return None if answer.accepted else answer.message
+
+    eventually(again, seconds=60)
+    services.until_ready(seconds=90)
+    assert operator.probe("healthz")[0] == 200

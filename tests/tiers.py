@@ -1,0 +1,127 @@
+"""The tiers of tests: where they lie, what they need of the machine, and how their cluster is made ready and removed.
+
+What a machine lacks is one sentence with the remedy. A tier that cannot run is never counted as passed; a cluster
+that should start and does not is a failure, not an excuse.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster import build, config
+from localcluster.report import Refusal
+
+ROOT = Path(__file__).resolve().parent.parent
+INTEGRATION_CLUSTER = os.environ.get("NEREUS_TEST_CLUSTER", "nereus-test")
+"""A control plane of its own, so that the tier and the demo can run side by side."""
+INTEGRATION_OPTIONS = ("--name", INTEGRATION_CLUSTER, "--profile", "control", "--kwok-nodes", "2")
+
+
+class CannotPrepareError(Exception):
+    """The cluster of a tier did not come up; its own lines are on the screen already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """One tier. `lack` is why this machine cannot run it (None when it can); `prepare` says what it does."""
+
+    name: str
+    paths: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    lack: Callable[[], str | None]
+    prepare: Callable[[], None]
+
+
+def own_clusters() -> frozenset[str]:
+    """The local clusters that a tier may start, as far as they exist; those of others are none of our business."""
+    return frozenset(config.known_names()) & {INTEGRATION_CLUSTER, config.DEFAULT_NAME}
+
+
+def kind_exists() -> bool:
+    return (config.cache_dir() / "kind.kubeconfig").exists()
+
+
+def remove_local_cluster(name: str) -> bool:
+    return _localcluster("down", "--name", name) == 0
+
+
+def _nothing() -> None:
+    """Unit tests need nothing but the machine."""
+
+
+def _no_lack() -> str | None:
+    return None
+
+
+def _lack_for_local_cluster() -> str | None:
+    """Why this machine cannot run a local cluster, asked without starting anything."""
+    if sys.platform != "linux":
+        return f"a local cluster needs Linux, this is {sys.platform}: CLUSTER=existing uses the cluster of KUBECONFIG"
+    if os.geteuid() != 0:
+        return "a local cluster needs root for namespaces, mounts and cgroups: run again with sudo -E"
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return "no unshare command: install util-linux"
+    tried = subprocess.run([unshare, "--net", "--mount", "true"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        return (
+            f"no right to make a network namespace ({tried.stderr.strip()}): run outside of an unprivileged container"
+        )
+    try:
+        build.go_version()
+    except Refusal as refusal:
+        return str(refusal)
+    return None
+
+
+def _lack_for_e2e() -> str | None:
+    choice = os.environ.get("CLUSTER", "")
+    if choice == "existing":
+        if not Path(os.environ.get("KUBECONFIG", "")).is_file():
+            return "CLUSTER=existing needs KUBECONFIG to name the file of the cluster to use"
+        return None
+    return None if choice == "kind" else _lack_for_local_cluster()
+
+
+def _prepare_integration() -> None:
+    if _localcluster("up", *INTEGRATION_OPTIONS) != 0:
+        raise CannotPrepareError(f"the local cluster {INTEGRATION_CLUSTER} did not start; the line above says why")
+
+
+def _prepare_e2e() -> None:
+    """Here and not only in the tier's fixture: pytest would hide the progress of a build that takes minutes."""
+    from demo import clusters, install
+    from demo.kube import StepError
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        prepared = clusters.prepare(say, os.environ.get("CLUSTER", ""))
+        install.install_chart(prepared.kube, say, *prepared.helm_values)
+    except (StepError, Refusal) as error:
+        raise CannotPrepareError(str(error)) from None
+
+
+def _localcluster(*arguments: str) -> int:
+    command = [sys.executable, "-m", "localcluster", *arguments]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode
+
+
+TIERS = (
+    Tier(name="unit", paths=("tests/unit", "tests/golden"), options=("-n", "2"), lack=_no_lack, prepare=_nothing),
+    Tier(
+        name="integration",
+        paths=("tests/integration",),
+        lack=_lack_for_local_cluster,
+        prepare=_prepare_integration,
+    ),
+    # Its tests mostly wait for a kubelet: several at a time, each in a namespace of its own.
+    Tier(name="e2e", paths=("tests/e2e",), options=("-n", "3"), lack=_lack_for_e2e, prepare=_prepare_e2e),
+)

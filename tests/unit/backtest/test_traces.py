@@ -1,0 +1,168 @@
+"""Loads from files and from Prometheus: what is wrong is said, and what can be used is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import numpy as np
+import pytest
+
+from nereus.backtest import prometheus
+from nereus.backtest.trace import TraceError, parse_csv, read_csv
+
+
+def rows(count: int, value: str = "60") -> str:
+    return "t,requests\n" + "".join(f"{60 * i},{value}\n" for i in range(count))
+
+
+def test_counts_per_row_become_rates_per_second() -> None:
+    trace = parse_csv(rows(10), name="load")
+    assert trace.step == 60
+    assert trace.rates == pytest.approx(np.ones(10))
+    assert parse_csv(rows(10), name="load", unit="rate").rates == pytest.approx(np.full(10, 60.0))
+
+
+def test_a_missing_row_is_a_gap_and_not_zero() -> None:
+    lines = rows(10).splitlines(keepends=True)
+    trace = parse_csv("".join(lines[:4] + lines[6:]), name="load")
+    assert np.isnan(trace.rates[3:5]).all()
+    assert "2 of 10 bins have no value" in trace.notes[0]
+    assert trace.filled()[0] == pytest.approx(np.ones(10))
+
+
+def test_negative_unreadable_and_infinite_values_are_gaps_that_are_reported() -> None:
+    text = "t,n\n0,5\n60,-3\n120,oops\n180,inf\n240,5\n"
+    trace = parse_csv(text, name="load")
+    assert np.isnan(trace.rates[1:4]).all()
+    assert any("1 negative" in note for note in trace.notes)
+    assert any("1 rows were unreadable" in note for note in trace.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "0 lines"),
+        ("a,b\n1,2\n3,4\n", "no time column in a, b"),
+        ("t,a,b\n0,1,2\n60,1,2\n", "choose one with --column"),
+        ("t,n\n0,1\n0,2\n0,3\n", "same time"),
+        ("t,n\n0,x\n60,y\n120,z\n", "no usable value"),
+        ("t,n\n0,1\n90000,2\n180000,3\n", "one row per 90000 s"),
+        ("t,n\nyesterday,1\ntoday,2\n", "0 readable rows"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_what_is_wrong(text: str, says: str) -> None:
+    with pytest.raises(TraceError, match=says):
+        parse_csv(text, name="load")
+
+
+def test_milliseconds_and_iso_times_are_understood() -> None:
+    millis = "timestamp,n\n" + "".join(f"{1_700_000_000_000 + 60_000 * i},6\n" for i in range(5))
+    iso = "timestamp,n\n" + "".join(f"2023-11-14T22:{13 + i}:20Z,6\n" for i in range(5))
+    assert parse_csv(millis, name="a").start == parse_csv(iso, name="b").start == 1_700_000_000
+    assert parse_csv(iso, name="b").step == 60
+
+
+def test_a_counter_is_recognised() -> None:
+    text = "t,n\n" + "".join(f"{60 * i},{100 * i}\n" for i in range(300))
+    assert any("counter" in note for note in parse_csv(text, name="load").notes)
+
+
+def test_a_gzipped_file_and_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "load.csv.gz"
+    path.write_bytes(gzip.compress(rows(5).encode()))
+    assert read_csv(path).name == "load"
+    with pytest.raises(TraceError, match="No such file"):
+        read_csv(tmp_path / "none.csv")
+
+
+class FakePrometheus:
+    """A server on loopback that answers range queries from a function of time; `failures` makes first tries fail."""
+
+    def __init__(self) -> None:
+        self.earliest = 0.0
+        self.failures = 0
+        self.series = 1
+        self.queries: list[dict[str, str]] = []
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                asked = {key: value[0] for key, value in parse_qs(body).items()}
+                owner.queries.append(asked)
+                if owner.failures > 0:
+                    owner.failures -= 1
+                    self.send_error(503)
+                    return
+                times = np.arange(float(asked["start"]), float(asked["end"]) + 1, float(asked["step"]))
+                values = [[t, str(10 + math.sin(t / 3600))] for t in times if t >= owner.earliest]
+                result = [{"metric": {}, "values": values}] * owner.series if values else []
+                answer = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server() -> Iterator[FakePrometheus]:
+    fake = FakePrometheus()
+    yield fake
+    fake.server.shutdown()
+    fake.server.server_close()
+
+
+WEEK = 7 * 86_400.0
+END = 1_700_000_040.0
+
+
+def test_a_week_is_read_in_parts_that_prometheus_answers(server: FakePrometheus) -> None:
+    said: list[str] = []
+    trace = prometheus.fetch(server.url, "sum(rate(x[1m]))", start=END - WEEK, end=END, progress=said.append)
+    assert len(server.queries) == len(said) == 3
+    assert len(trace.rates) == 7 * 1440 + 1
+    assert np.isfinite(trace.rates).all()
+
+
+def test_a_server_that_recovers_loses_nothing(server: FakePrometheus) -> None:
+    server.failures = 2
+    trace = prometheus.fetch(server.url, "x", start=END - WEEK, end=END)
+    assert np.isfinite(trace.rates).all()
+
+
+def test_a_part_that_stays_unreadable_becomes_a_gap(server: FakePrometheus) -> None:
+    server.failures = 3
+    trace = prometheus.fetch(server.url, "x", start=END - WEEK, end=END)
+    assert any("1 of 3 parts could not be read" in note for note in trace.notes)
+
+
+def test_short_history_is_used_or_refused_with_words(server: FakePrometheus) -> None:
+    server.earliest = END - 5 * 3600
+    trace = prometheus.fetch(server.url, "x", start=END - WEEK, end=END)
+    assert any("only 5.0 h of history" in note for note in trace.notes)
+    server.earliest = END - 3600
+    with pytest.raises(TraceError, match="60 minutes of history; two hours are needed"):
+        prometheus.fetch(server.url, "x", start=END - WEEK, end=END)
+
+
+def test_several_series_and_no_server_are_named(server: FakePrometheus) -> None:
+    server.series = 3
+    with pytest.raises(TraceError, match=r"gives 3 series; wrap it in sum\(...\)"):
+        prometheus.fetch(server.url, "x", start=END - 86_400, end=END)
+    with pytest.raises(TraceError, match=r"127.0.0.1:1"):
+        prometheus.fetch("http://127.0.0.1:1", "x", start=END - 86_400, end=END, timeout=2)
+    with pytest.raises(TraceError, match="not an http"):
+        prometheus.fetch("file:///etc/passwd", "x", start=END - 86_400, end=END)

@@ -1,0 +1,77 @@
+"""`make test` tells the truth: what failed, what could not run and why, and what it counted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import __main__ as runner
+from tests import tiers
+from tests.tiers import CannotPrepareError, Tier
+
+
+def tier(tmp_path: Path, body: str, *, lack: str | None = None, trouble: str = "") -> Tier:
+    """A tier whose only file has this content."""
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (tmp_path / "test_it.py").write_text(body)
+
+    def prepare() -> None:
+        if trouble:
+            raise CannotPrepareError(trouble)
+
+    return Tier(name="unit", paths=(str(tmp_path),), lack=lambda: lack, prepare=prepare)
+
+
+def test_passed_failed_broken_and_skipped_tests_are_counted(tmp_path: Path) -> None:
+    body = (
+        "import pytest\n"
+        "def test_a(): pass\n"
+        "def test_b(): assert False\n"
+        "@pytest.fixture\ndef broken(): raise OSError\n"
+        "def test_c(broken): pass\n"
+        "def test_d(): pytest.skip('not here')\n"
+    )
+    outcome = runner.run(tier(tmp_path, body))
+    assert (outcome.passed, outcome.failed, outcome.skipped) == (1, 2, 1)
+    assert outcome.verdict == "FAILED"
+
+
+def test_a_tier_without_tests_fails(tmp_path: Path) -> None:
+    outcome = runner.run(tier(tmp_path, ""))
+    assert (outcome.passed, outcome.failed) == (0, 1)
+    assert outcome.verdict == "FAILED: no test was found"
+
+
+def test_a_tier_that_cannot_be_read_fails(tmp_path: Path) -> None:
+    assert runner.run(tier(tmp_path, "def test_a(:")).failed == 1
+
+
+def test_a_tier_that_the_machine_cannot_run_is_not_passed_and_says_why(tmp_path: Path) -> None:
+    outcome = runner.run(tier(tmp_path, "def test_a(): pass", lack="no go command found: install Go"))
+    assert (outcome.passed, outcome.failed) == (0, 0)
+    assert outcome.verdict == "not run: no go command found: install Go"
+
+
+def test_a_cluster_that_does_not_start_is_a_failure_and_no_excuse(tmp_path: Path) -> None:
+    outcome = runner.run(tier(tmp_path, "def test_a(): pass", trouble="etcd ended right after its start"))
+    assert (outcome.passed, outcome.failed) == (0, 1)
+
+
+def test_a_run_in_which_no_tier_could_run_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "TIERS", (tier(tmp_path, "", lack="not here"),))
+    monkeypatch.setattr("sys.argv", ["tests", "unit"])
+    assert runner.main() == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 0 failed"
+
+
+def test_a_user_without_rights_is_told_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLUSTER", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    lacks = {tier.name: tier.lack() for tier in tiers.TIERS}
+    assert lacks["unit"] is None
+    for name in ("integration", "e2e"):
+        assert lacks[name] == "a local cluster needs root for namespaces, mounts and cgroups: run again with sudo -E"
