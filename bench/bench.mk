@@ -1,0 +1,6 @@
+# Benchmarks; included by the Makefile. BENCH_ARGS reach the benchmark: --help lists them.
+BENCH ?= scaling
+
+.PHONY: bench
+bench: venv ## measure: BENCH=scaling|forecast|scale; tables on the screen, JSON under build/bench/
+	@PYTHONPATH=operator:. OMP_NUM_THREADS=1 $(VENV)/bin/python -m bench.$(BENCH) $(BENCH_ARGS)

@@ -1,0 +1,405 @@
+"""How the operator does with thousands of services: on a real API server, with pods on KWOK nodes.
+
+It measures, in this order: creating the fleet, an idle minute, a restart while a hundredth of the children were
+changed on purpose, the way from a changed spec to the applied Deployment on an idle fleet and while many services
+change each second, and (when asked for) memory over a longer time of changes. The operator runs as in a pod, as a
+process of its own; API server, etcd, controllers, KWOK and this load share the machine with it, so the load average
+stands beside the numbers. JSON goes to build/bench/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.fleet import AT_ONCE, Fleet, Json, Name
+from localcluster.config import find_cluster
+from nereus.api import names
+from nereus.controller.connection import connect
+from nereus.controller.gateway import Gateway
+from nereus.controller.kinds import DEPLOYMENT
+from tests.harness.operator import Operator
+
+ROOT = Path(__file__).resolve().parent.parent
+CLUSTER = "nereus-scale"
+PODS_PER_NODE = 400
+SAY_SECONDS = 5.0
+POLL_SECONDS = 0.5
+QUEUE = "nereus_operator_queue_depth"
+OPERATOR_NAMESPACE = "default"
+DAMAGED_SHARE = 0.01
+LATE_SECONDS = 60.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def say(text: str) -> None:
+    """Progress on stderr."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} load {os.getloadavg()[0]:.1f}  {text}\n")
+    sys.stderr.flush()
+
+
+class Bench:
+    """One fleet, one operator at a time, and what was measured."""
+
+    def __init__(self, fleet: Fleet, kubeconfig: Path, log: Path) -> None:
+        self.fleet = fleet
+        self.results: dict[str, Any] = {}
+        self._kubeconfig = kubeconfig
+        self._log = log
+        self._operator: Operator | None = None
+        self._changed = 0
+
+    @property
+    def operator(self) -> Operator:
+        assert self._operator is not None, "the operator was not started"
+        return self._operator
+
+    def start(self) -> None:
+        self._operator = Operator(
+            self._kubeconfig, lease_namespace=OPERATOR_NAMESPACE, identity=f"bench-{time.time():.0f}", log=self._log
+        )
+
+    def stop(self) -> None:
+        if self._operator is not None:
+            self._operator.kill()
+
+    async def create(self) -> None:
+        """From the first service to all of them Ready, pods included."""
+        services = self.fleet.services()
+        async with self._measured("create") as result:
+            await self.until("operator ready", lambda _: self.operator.probe("readyz")[0] == 200)
+            began = time.monotonic()
+            making = asyncio.create_task(self.fleet.make(services))
+            await self.until("all Ready", lambda seen: _ready(seen) >= len(services), limit=60 + 1.5 * len(services))
+            await making
+            result["seconds"] = round(time.monotonic() - began, 1)
+            result["services_per_second"] = round(len(services) / result["seconds"], 1)
+        assert not (left := await self.fleet.unsettled()), f"not Ready: {left[:5]}"
+
+    async def idle(self, seconds: float) -> None:
+        """Nothing is changed by anybody but the cluster's own controllers."""
+        await self.settle()
+        async with self._measured("idle"):
+            await asyncio.sleep(seconds)
+
+    async def restart(self) -> None:
+        """Ended, a hundredth of the children changed, started: exactly those are to be written."""
+        await self.settle()
+        self.operator.terminate()
+        count = max(7, round(self.fleet.count * DAMAGED_SHARE * 6))
+        chosen = self.fleet.services()[:: max(1, self.fleet.count // count)][:count]
+        before = await self.fleet.written()
+        counts = await self.fleet.damage(chosen)
+        say(f"changed on purpose: {counts}")
+        began = time.monotonic()
+        self.start()
+        async with self._measured("restart") as result:
+            await self.until("ready", lambda _: self.operator.probe("readyz")[0] == 200, limit=300)
+            result["ready_seconds"] = round(time.monotonic() - began, 1)
+            await self.until("all looked at", lambda seen: _looked(seen) >= self.fleet.count, limit=600)
+            result["verified_seconds"] = round(time.monotonic() - began, 1)
+        after = await self.fleet.written()
+        written = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        result["children"] = len(before)
+        result["changed_on_purpose"] = sum(counts.values())
+        result["children_written"] = len(written)
+        result["children_gone"] = len(before.keys() - after.keys())
+        result["applied"] = {
+            series: count for series, count in self.operator.writes().items() if 'verb="status"' not in series
+        }
+
+    async def latency(self, name: str, *, changes: int, per_second: float) -> None:
+        """From sending a changed spec to seeing the Deployment applied; meanwhile `per_second` other services change
+        (a value that reaches their Service object and no pod)."""
+        await self.settle()
+        services = self.fleet.services()
+        probed = services[:: max(1, len(services) // changes)][:changes]
+        before = {service: await self.fleet.applied_digest(service) for service in probed}
+        applied: dict[Name, float] = {}
+        sent: dict[Name, float] = {}
+        watching = asyncio.create_task(self._watch(applied, before))
+        churn = asyncio.create_task(self._churn(services, per_second, exclude=frozenset(probed)))
+        async with self._measured(name) as result:
+            await asyncio.sleep(1)  # the watch is open before the first change
+            stamp = f"{name}-{time.time():.0f}"
+            for service in probed:
+                sent[service] = time.monotonic()
+                await self.fleet.apply(service, pod_annotation=stamp)
+                await asyncio.sleep(0.3)
+            await self.until("all applied", lambda _: len(applied) == len(sent), limit=LATE_SECONDS, or_go_on=True)
+            for task in (churn, watching):
+                if task.done() and (error := task.exception()):
+                    raise error
+                task.cancel()
+            taken = np.array([applied.get(key, sent[key] + LATE_SECONDS) - sent[key] for key in probed])
+            result["changes_seen"] = len(applied)
+            result["changes_sent"] = len(sent)
+            for share in (50, 90, 99, 100):
+                result[f"p{share}_seconds"] = round(float(np.percentile(taken, share)), 3)
+        result["other_changes_per_second"] = round(self._changed / result["wall_seconds"], 1)
+
+    async def soak(self, minutes: float, per_second: float) -> None:
+        """Memory while services change all the time."""
+        series = []
+        churn = asyncio.create_task(self._churn(self.fleet.services(), per_second, exclude=frozenset()))
+        async with self._measured("soak") as result:
+            for minute in range(round(minutes)):
+                await asyncio.sleep(60)
+                series.append(round(_memory(self.operator.pid)["VmRSS"] / 2**20, 1))
+                say(f"soak: minute {minute + 1} of {minutes:.0f}, RSS {series[-1]:.0f} MiB")
+            result["rss_mib_by_minute"] = series
+            churn.cancel()
+
+    async def settle(self) -> None:
+        """Until nothing waits to be looked at and every service is Ready."""
+        await self.until(
+            "settled",
+            lambda seen: seen.get(QUEUE) == 0 and _ready(seen) >= self.fleet.count,
+            limit=600,
+        )
+
+    async def until(
+        self, what: str, look: Callable[[dict[str, float]], bool], *, limit: float = 120.0, or_go_on: bool = False
+    ) -> None:
+        """Wait for a condition on the operator's metrics; says how far it is."""
+        began = said = time.monotonic()
+        while True:
+            seen = await asyncio.to_thread(self._seen)
+            if await asyncio.to_thread(look, seen):
+                return
+            far = f"{_looked(seen):.0f} looks, {_ready(seen):.0f} Ready, queue {seen.get(QUEUE, 0):.0f}"
+            now = time.monotonic()
+            if now - began > limit and or_go_on:
+                say(f"{what}: not within {limit:.0f} s")
+                return
+            if now - began > limit:
+                raise SystemExit(f"{what}: not within {limit:.0f} s; {far}; log: {self._log}")
+            if now - said > SAY_SECONDS:
+                said = now
+                say(f"waiting for: {what} ({now - began:.0f} s; {far})")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _seen(self) -> dict[str, float]:
+        return self.operator.series() if self.operator.probe("healthz")[0] else {}
+
+    async def _watch(self, applied: dict[Name, float], before: dict[Name, str]) -> None:
+        """Notes when each of these Deployments was applied anew."""
+        async for moment, name, metadata in self.fleet.changes(DEPLOYMENT):
+            digest = metadata.get("annotations", {}).get(names.ANNOTATION_APPLIED)
+            if name in before and name not in applied and digest != before[name]:
+                applied[name] = moment
+
+    async def _churn(self, services: list[Name], per_second: float, *, exclude: frozenset[Name]) -> None:
+        self._changed = 0
+        if per_second <= 0:
+            await asyncio.Event().wait()
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def change(service: Name, value: str) -> None:
+            await self.fleet.apply(service, service_annotation=value)
+            self._changed += 1
+
+        began, number = time.monotonic(), 0
+        chosen = [service for service in services if service not in exclude]
+        while True:
+            due = int((time.monotonic() - began) * per_second)
+            while number < due and len(tasks) < AT_ONCE:
+                task = asyncio.create_task(change(chosen[number % len(chosen)], f"{number}"))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                number += 1
+            await asyncio.sleep(0.02)
+
+    def _measured(self, name: str) -> Measured:
+        return Measured(self, name)
+
+
+class Measured:
+    """What operator and API server used while something went on."""
+
+    def __init__(self, bench: Bench, name: str) -> None:
+        self._bench = bench
+        self._name = name
+        self.result: Json = {}
+
+    async def __aenter__(self) -> Json:
+        say(f"--- {self._name}")
+        self._began = time.monotonic()
+        self._server = await self._bench.fleet.server_metrics()
+        self._cpu = _cpu_seconds(self._bench.operator.pid)
+        self._writes = await self._counts()
+        return self.result
+
+    async def _counts(self) -> dict[str, float]:
+        return await asyncio.to_thread(self._bench.operator.writes)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            return
+        bench, result = self._bench, self.result
+        wall = time.monotonic() - self._began
+        writes = await self._counts()
+        done = {series: count - self._writes.get(series, 0.0) for series, count in writes.items()}
+        server = await bench.fleet.server_metrics()
+        used = {key: server[key] - self._server.get(key, 0.0) for key in server}
+        memory = _memory(bench.operator.pid)
+        result |= {
+            "wall_seconds": round(wall, 1),
+            "load_average": round(os.getloadavg()[0], 1),
+            "operator_cpu_seconds": round(_cpu_seconds(bench.operator.pid) - self._cpu, 1),
+            "operator_cpu_cores": round((_cpu_seconds(bench.operator.pid) - self._cpu) / wall, 3),
+            "operator_rss_mib": round(memory["VmRSS"] / 2**20, 1),
+            "operator_rss_peak_mib": round(memory["VmHWM"] / 2**20, 1),
+            "operator_writes": {series: count for series, count in done.items() if count},
+            "status_writes_per_second": round(sum(v for k, v in done.items() if 'verb="status"' in k) / wall, 2),
+            "events_per_second": round(sum(v for k, v in done.items() if 'kind="Event"' in k) / wall, 2),
+            "apiserver_cpu_cores": round(used["cpu_seconds"] / wall, 2),
+            "apiserver_rss_mib": round(server["rss_bytes"] / 2**20, 1),
+            "apiserver_requests_per_second": {
+                key.removeprefix("requests_"): round(value / wall, 1)
+                for key, value in used.items()
+                if key.startswith("requests_") and key != "requests_timed" and value / wall >= 0.1
+            },
+            "apiserver_mean_request_seconds": round(used["request_seconds"] / max(used["requests_timed"], 1), 4),
+            "apiserver_rejected": used.get("rejected", 0.0),
+        }
+        bench.results[self._name] = result
+        say(f"{self._name}: {json.dumps(result)}")
+
+
+def _ready(seen: Mapping[str, float]) -> float:
+    return seen.get('nereus_operator_services{reason="Serving"}', 0.0)
+
+
+def _looked(seen: Mapping[str, float]) -> float:
+    return seen.get('nereus_operator_reconcile_seconds_count{outcome="done"}', 0.0)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _memory(pid: int) -> dict[str, int]:
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[0] in ("VmRSS:", "VmHWM:")}
+
+
+def _localcluster(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "localcluster", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"localcluster {' '.join(arguments)} failed; its own line is above")
+    return done.stdout.strip()
+
+
+@contextmanager
+def _sidecars(kubeconfig: Path, log: Path) -> Iterator[None]:
+    inside = ["env", f"PYTHONPATH={ROOT / 'operator'}:{ROOT}", sys.executable, "-m", "bench.sidecars"]
+    pods = find_cluster(CLUSTER).addresses.kwok_pods
+    command = [sys.executable, "-m", "localcluster", "exec", "--name", CLUSTER, "--", *inside, str(kubeconfig), pods]
+    with (
+        log.open("ab") as out,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=out, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            if "listening" not in process.stdout.readline():
+                raise SystemExit(f"the stand-in for the sidecars did not start; log: {log}")
+            yield
+        finally:
+            process.terminate()
+
+
+async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path) -> dict[str, Any]:
+    connection = await connect(str(kubeconfig))
+    gateway = Gateway(connection)
+    async with connection.session(limit=0) as session:
+        fleet = Fleet(arguments.services, connection, gateway, session)
+        bench = Bench(fleet, kubeconfig, logs / "operator.log")
+        idle, churn = arguments.idle_seconds, arguments.churn
+        steps: dict[str, Callable[[], Awaitable[None]]] = {
+            "create": bench.create,
+            "idle": lambda: bench.idle(idle),
+            "restart": bench.restart,
+            "latency": lambda: bench.latency("latency_idle", changes=arguments.changes, per_second=0.0),
+            "churn": lambda: bench.latency("latency_churn", changes=arguments.changes, per_second=churn),
+            "soak": lambda: bench.soak(arguments.soak_minutes, churn),
+        }
+        wanted = [step for step in steps if step not in arguments.skip]
+        try:
+            await fleet.make_namespaces()
+            bench.start()
+            for step in wanted:
+                await steps[step]()
+        finally:
+            bench.stop()
+            await gateway.close()
+    return bench.results
+
+
+def main() -> None:
+    """Measure, print and keep the results."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    add = parser.add_argument
+    add("--services", type=int, default=int(os.environ.get("N") or 1000))
+    add("--changes", type=int, default=100, help="measured changes of a spec (default: 100)")
+    add("--churn", type=float, default=50.0, metavar="PER_SECOND", help="other changes meanwhile (default: 50)")
+    add("--idle-seconds", type=float, default=60.0)
+    add("--soak-minutes", type=float, default=0.0)
+    add("--skip", nargs="*", default=[], choices=["create", "idle", "restart", "latency", "churn", "soak"])
+    add("--keep", action="store_true", help="leave the cluster running")
+    arguments = parser.parse_args()
+    if not arguments.soak_minutes:
+        arguments.skip.append("soak")
+    nodes = 2 + (arguments.services * 2 * 5 // 4) // PODS_PER_NODE
+    kubeconfig = Path(
+        _localcluster("up", "--name", CLUSTER, "--profile", "control", "--kwok-nodes", str(nodes), "--hpa-sync", "15s")
+    )
+    # Ended with kill, it ends what it started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    logs = Path(tempfile.mkdtemp(prefix="nereus-scale-"))
+    say(f"logs in {logs}")
+    _establish(kubeconfig)
+    try:
+        with _sidecars(kubeconfig, logs / "sidecars.log"):
+            results = asyncio.run(_run(arguments, kubeconfig, logs))
+    finally:
+        if not arguments.keep:
+            _localcluster("down", "--name", CLUSTER)
+    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+    out = ROOT / "build" / "bench" / f"scale-{arguments.services}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"services": arguments.services, "machine": machine, **results}, indent=2) + "\n")
+    sys.stdout.write(f"{out}\n")
+
+
+def _establish(kubeconfig: Path) -> None:
+    kubectl = [str(Path(_localcluster("bin")) / "kubectl"), f"--kubeconfig={kubeconfig}"]
+    definition = str(ROOT / "crds/modelservices.yaml")
+    applied = ["apply", "--server-side", "--force-conflicts", "-f", definition]
+    subprocess.run([*kubectl, *applied], check=True, stdout=sys.stderr)
+    for _ in range(60):
+        if subprocess.run([*kubectl, "get", "modelservices"], check=False, capture_output=True).returncode == 0:
+            return
+        time.sleep(1)
+    raise SystemExit("the API server does not serve ModelServices a minute after their definition was applied")
+
+
+if __name__ == "__main__":
+    main()
