@@ -13,7 +13,8 @@ from importlib import resources
 from typing import Any
 
 from nereus.api import names
-from nereus.api.spec import Section, Spec
+from nereus.api.spec import Spec
+from nereus.api.spec.section import Section
 from nereus.api.status import Status
 
 Json = dict[str, Any]

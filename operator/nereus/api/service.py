@@ -16,7 +16,11 @@ from pydantic import ValidationError
 
 from nereus.api import names
 from nereus.api.problems import InvalidSpecError, Problem
-from nereus.api.spec import Endpoint, Model, Runtime, Scaling, Spec, Strategy
+from nereus.api.spec import Spec
+from nereus.api.spec.endpoint import Endpoint
+from nereus.api.spec.model import Model
+from nereus.api.spec.runtime import Runtime
+from nereus.api.spec.scaling import Scaling, Strategy
 from nereus.api.values import Duration
 
 DEFAULT_CONNECTION_AGE = Duration.of_seconds(30)

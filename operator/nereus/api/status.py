@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nereus.api.rules import Keyed
-from nereus.api.spec import Section
+from nereus.api.spec.section import Section
 
 Number = Annotated[float, Field(ge=0)]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from nereus.api.manifests import Manifest
 from nereus.api.service import ModelService
-from nereus.api.spec import Strategy
+from nereus.api.spec.scaling import Strategy
 from nereus.controller.kinds import DEPLOYMENT
 
 

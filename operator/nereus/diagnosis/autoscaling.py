@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from nereus.api.conditions import Condition, Truth
 from nereus.api.reasons import ConditionType, Reason
-from nereus.api.spec import Strategy
+from nereus.api.spec.scaling import Strategy
 from nereus.api.status import ScalingStatus
 from nereus.diagnosis import words
 from nereus.diagnosis.finding import Finding

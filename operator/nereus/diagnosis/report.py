@@ -24,7 +24,7 @@ from nereus.api.conditions import Condition, Truth, merged
 from nereus.api.problems import Problem
 from nereus.api.reasons import ConditionType, Reason
 from nereus.api.service import ModelService
-from nereus.api.spec import Strategy
+from nereus.api.spec.scaling import Strategy
 from nereus.api.status import ConditionStatus, ReasonStatus, Resolved, Status, TemplateStatus, to_json
 from nereus.diagnosis import autoscaling, coldstart, models, words
 from nereus.diagnosis.chain import findings

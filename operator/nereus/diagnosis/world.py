@@ -13,7 +13,7 @@ from functools import cached_property
 
 from nereus.api.protocol import ModelReport, ModelState, PodReport
 from nereus.api.service import ModelService
-from nereus.api.spec import Strategy
+from nereus.api.spec.scaling import Strategy
 from nereus.diagnosis.objects import Autoscaler, Deployment, Pod
 
 

@@ -14,7 +14,7 @@ from nereus.api.children import child
 from nereus.api.manifests import Manifest
 from nereus.api.problems import Problem
 from nereus.api.service import ModelService
-from nereus.api.spec import Strategy
+from nereus.api.spec.scaling import Strategy
 from nereus.api.values import Json, canonical_quantity
 
 DEFAULT_CPU_PERCENT = 70

@@ -16,7 +16,8 @@ from typing import Any
 
 from nereus.api.problems import Problem
 from nereus.api.service import ModelService
-from nereus.api.spec import Accelerator, Model
+from nereus.api.spec.model import Model
+from nereus.api.spec.optimization import Accelerator
 from nereus.triton import config, ensembles, model_config, server
 from nereus.triton.model_config import ConfigError, ModelConfig
 

@@ -10,29 +10,20 @@ Does not judge (checks.py does) and does not merge with the source (the sidecar 
 
 from __future__ import annotations
 
-from nereus.api.spec import (
-    Accelerator,
+from nereus.api.spec.batching import (
     Batching,
     BatchingMode,
     ControlKind,
-    DataType,
-    Ensemble,
-    InputTensor,
-    InstanceKind,
-    Instances,
-    Model,
-    Optimization,
-    Precision,
     Queue,
-    RateLimiter,
     Sequence,
     SequenceControl,
     SequenceStrategy,
-    Tensor,
     TimeoutAction,
-    Versions,
-    Warmup,
 )
+from nereus.api.spec.instances import InstanceKind, Instances, RateLimiter
+from nereus.api.spec.model import Ensemble, Model, Versions, Warmup
+from nereus.api.spec.optimization import Accelerator, Optimization, Precision
+from nereus.api.spec.tensors import DataType, InputTensor, Tensor
 from nereus.triton import model_config
 from nereus.triton.ensembles import NEWEST
 from nereus.triton.model_config import ModelConfig

@@ -16,7 +16,7 @@ from nereus.api.manifests import Manifest
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.protocol import PLAN_KEY, SCHEME_ENSEMBLE, ModelPlan, Plan, digest, model_key
 from nereus.api.service import ModelService
-from nereus.api.spec import Model
+from nereus.api.spec.model import Model
 from nereus.api.values import SourceUri
 from nereus.triton import config
 

@@ -7,7 +7,7 @@ from nereus.api import names
 from nereus.api.children import child
 from nereus.api.manifests import Manifest
 from nereus.api.service import ModelService
-from nereus.api.spec import ServiceType
+from nereus.api.spec.endpoint import ServiceType
 
 
 def service_object(service: ModelService) -> Manifest:

@@ -15,7 +15,7 @@ from typing import Any
 from nereus.api import names, protocol
 from nereus.api.manifests import digest
 from nereus.api.service import ModelService
-from nereus.api.spec import Resources
+from nereus.api.spec.runtime import Resources
 from nereus.api.values import Json, Quantity, SourceUri, canonical_quantity
 from nereus.triton import server
 from nereus.workload.settings import Settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from nereus.controller.disputes import (
     FIRST_PAUSE_SECONDS,
     FREE_WRITES,
@@ -55,7 +57,7 @@ def test_while_a_pause_lasts_the_value_of_the_other_stands() -> None:
     for _ in range(50):
         waits.append(disputes.undone("service", "wish"))
         clock.now += 0.1
-    assert all(later < sooner for sooner, later in zip(waits, waits[1:], strict=False))
+    assert all(later < sooner for sooner, later in pairwise(waits))
     assert waits[-1] > 0
 
 

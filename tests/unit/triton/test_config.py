@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nereus.api.service import read
-from nereus.api.spec import Model
+from nereus.api.spec.model import Model
 from nereus.triton import config, model_config
 from nereus.triton.model_config import ModelConfig
 from tests.harness.resources import with_model

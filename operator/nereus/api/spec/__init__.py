@@ -1,0 +1,37 @@
+"""What a user writes: the spec of a ModelService, typed, with the manual of every field.
+
+The descriptions are the manual (`kubectl explain msvc.spec`): each says what the field does, in which unit, and
+what happens when it is absent. Schema bounds stand on the fields; rules over several fields stand on the class
+(`rules`, see nereus.api.rules), refused by the API server with a sentence that names the remedy.
+
+No field has a schema default: absent means automatic, resolved when rendered, so that a later release cannot
+change what a stored object means.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nereus.api.rules import Keyed
+from nereus.api.spec.endpoint import Endpoint
+from nereus.api.spec.model import Model
+from nereus.api.spec.runtime import Runtime
+from nereus.api.spec.scaling import Scaling
+from nereus.api.spec.section import Section
+
+
+class Spec(Section):
+    """What a ModelService asks for."""
+
+    models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=200), Keyed(("name",))] = Field(
+        description="The models that every pod serves, 1 to 200, told apart by name."
+    )
+    runtime: Runtime | None = Field(None, description="How the Triton server runs. When absent: see its fields.")
+    endpoint: Endpoint | None = Field(None, description="How clients reach it. When absent: see its fields.")
+    scaling: Scaling | None = Field(None, description="How many pods. When absent: one, no scaling.")
+    suspend: bool | None = Field(
+        None,
+        description="true: Nereus stops changing anything of this service; objects and pods stay as they are.",
+    )

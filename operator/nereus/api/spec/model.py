@@ -1,0 +1,253 @@
+"""`spec.models[]`: one model: where it comes from, and what Triton is told of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from nereus.api.rules import Keyed, Rule
+from nereus.api.spec.batching import Batching, BatchingMode
+from nereus.api.spec.instances import Instances
+from nereus.api.spec.optimization import Optimization, TensorMap
+from nereus.api.spec.section import Section
+from nereus.api.spec.tensors import InputTensor, Tensor
+from nereus.api.values import SourceUri
+
+
+class Source(Section):
+    """Where a model's files come from."""
+
+    uri: SourceUri = Field(
+        description="configmap://NAME[/PREFIX]: keys become files of version 1 (config.pbtxt the configuration,"
+        " vN.FILE a file of version N; with PREFIX only keys PREFIX.*). pvc://CLAIM/PATH: a directory on a claim, read"
+        " in place. https://HOST/PATH: a .tar.gz, .tar or .zip of a model directory, or a single model file."
+    )
+
+
+class Warmup(Section):
+    """Requests run through the model before it counts as ready, so that no user pays for the first ones."""
+
+    requests: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="How many. When absent: 1.")
+    batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        None, description="Batch size of each, at most maxBatchSize. When absent: 1."
+    )
+
+
+class Versions(Section):
+    """Which versions of the model are served; exactly one of the fields."""
+
+    latest: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="The newest N versions.")
+    all: bool | None = Field(None, description="true: every version in the source.")
+    specific: (
+        Annotated[tuple[Annotated[int, Field(ge=1, le=2**53)], ...], Field(min_length=1, max_length=64), Keyed()] | None
+    ) = Field(None, description="Exactly these versions.")
+    rules = (
+        Rule(
+            cel="(has(self.latest) ? 1 : 0) + (has(self.all) ? 1 : 0) + (has(self.specific) ? 1 : 0) == 1",
+            message="versions takes exactly one of latest, all, specific: remove the others",
+            holds=lambda it: sum(value is not None for value in (it.latest, it.all, it.specific)) == 1,
+        ),
+        Rule(
+            cel="!has(self.all) || self.all",
+            message="versions.all is either true or absent: remove it, or set it to true",
+            holds=lambda it: it.all is not False,
+        ),
+    )
+
+
+BACKEND_PATTERN = r"^[a-z0-9_]+$"
+BackendName = Annotated[
+    str,
+    Field(max_length=64),
+    Rule(
+        cel=f"self.matches('{BACKEND_PATTERN}')",
+        message="is a name of small letters, digits and '_': write it as Triton does, e.g. onnxruntime or python",
+        holds=lambda name: re.fullmatch(BACKEND_PATTERN, name) is not None,
+    ),
+]
+MODEL_NAME_PATTERN = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"
+ModelName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Rule(
+        cel=f"self.matches(r'{MODEL_NAME_PATTERN}')",
+        message="a model name is made of letters, digits, '-', '_' and '.', and begins and ends with a letter or a"
+        " digit: choose such a name",
+        holds=lambda name: re.fullmatch(MODEL_NAME_PATTERN, name) is not None,
+    ),
+]
+
+
+class EnsembleStep(Section):
+    """One model that an ensemble runs, and how its tensors are called in the ensemble."""
+
+    model: ModelName = Field(description="Name of a model of this service.")
+    version: Annotated[int, Field(ge=1, le=2**53)] | None = Field(
+        None, description="Version of that model. When absent: the newest."
+    )
+    input_map: TensorMap = Field(
+        description="For each input of the step's model the tensor of the ensemble that it is: an input of the"
+        " ensemble, or an output of another step."
+    )
+    output_map: TensorMap = Field(
+        description="For each output of the step's model that is needed, its name as a tensor of the ensemble."
+    )
+
+
+class Ensemble(Section):
+    """Models run one after another, without sending what lies between over the network."""
+
+    steps: Annotated[tuple[EnsembleStep, ...], Field(min_length=1, max_length=64)] = Field(
+        description="The models. A step runs as soon as its inputs are there; the order of the list means nothing."
+    )
+
+
+class Model(Section):
+    """One model that every pod of the service serves."""
+
+    name: ModelName = Field(description="The name that clients send; unique in the service.")
+    source: Source | None = Field(
+        None, description="Where the files come from. When absent: the model is an `ensemble`, which has none."
+    )
+    backend: BackendName | None = Field(
+        None,
+        description="Triton backend that runs the model, e.g. onnxruntime, python, tensorrt, pytorch. When absent: as"
+        " the configuration in the source says, or as Triton recognises by the file name.",
+    )
+    platform: BackendName | None = Field(
+        None,
+        description="Older way to name the backend, e.g. tensorrt_plan. Only one of backend and platform.",
+    )
+    max_batch_size: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None,
+        description="Largest batch that the model takes; 0: the model does not batch. When absent: as the"
+        " configuration in the source says, or as Triton completes it.",
+    )
+    inputs: Annotated[tuple[InputTensor, ...], Field(max_length=128), Keyed(("name",))] | None = Field(
+        None, description="Inputs of the model. When absent: from the source, or completed by Triton."
+    )
+    outputs: Annotated[tuple[Tensor, ...], Field(max_length=128), Keyed(("name",))] | None = Field(
+        None, description="Outputs of the model. When absent: from the source, or completed by Triton."
+    )
+    batching: Batching | None = Field(None, description="How requests are grouped. When absent: see batching.mode.")
+    instances: Instances | None = Field(None, description="Copies in one pod. When absent: Triton's choice.")
+    warmup: Warmup | None = Field(
+        None, description="Requests before the model counts as ready; needs `inputs`. When absent: none."
+    )
+    versions: Versions | None = Field(None, description="Which versions are served. When absent: the newest.")
+    ensemble: Ensemble | None = Field(
+        None,
+        description="Makes this model a pipeline of others in the service. It has `inputs` and `outputs` but no"
+        " source, batching, instances, warm-up or versions of its own: its steps have. When absent: the model is"
+        " loaded from its source.",
+    )
+    response_cache: bool | None = Field(
+        None,
+        description="true: a request with the same inputs as an earlier one is answered from memory (see"
+        " runtime.responseCacheSize), without running the model. Right only for a model whose answer depends on"
+        " nothing but its inputs. When absent: as the source says, normally false.",
+    )
+    optimization: Optimization | None = Field(
+        None,
+        description="Accelerators of the backend. Checked against Triton's schema only: no test of Nereus runs them,"
+        " its test server has neither a GPU nor these backends. When absent: as the source says, otherwise none.",
+    )
+    parameters: (
+        Annotated[
+            dict[str, Annotated[str, Field(max_length=4096)]],
+            Field(max_length=128),
+            Rule(
+                cel="self.all(key, size(key) >= 1 && size(key) <= 256)",
+                message="parameters has a key that is empty or longer than 256 characters: shorten it",
+                holds=lambda parameters: all(1 <= len(key) <= 256 for key in parameters),
+            ),
+        ]
+        | None
+    ) = Field(None, description="Parameters handed to the backend, as text.")
+    config_text: Annotated[str, Field(max_length=65536)] | None = Field(
+        None,
+        description="Triton model configuration in protobuf text form, for what has no field here. It stands above"
+        " config.pbtxt in the source and below the fields of this resource.",
+    )
+    rules = (
+        Rule(
+            cel="has(self.source) || has(self.ensemble)",
+            message="source is required: set source.uri, or describe an ensemble",
+            holds=lambda it: it.source is not None or it.ensemble is not None,
+        ),
+        Rule(
+            cel="!has(self.ensemble) || !(has(self.source) || has(self.backend) || has(self.platform)"
+            " || has(self.batching) || has(self.instances) || has(self.warmup) || has(self.versions)"
+            " || has(self.optimization))",
+            message="an ensemble takes no source, backend, platform, batching, instances, warmup, versions or"
+            " optimization, its steps do: remove them, or remove ensemble",
+            holds=lambda it: (
+                it.ensemble is None
+                or {
+                    it.source,
+                    it.backend,
+                    it.platform,
+                    it.batching,
+                    it.instances,
+                    it.warmup,
+                    it.versions,
+                    it.optimization,
+                }
+                == {None}
+            ),
+        ),
+        Rule(
+            cel="!has(self.ensemble) || (has(self.inputs) && size(self.inputs) > 0"
+            " && has(self.outputs) && size(self.outputs) > 0)",
+            message="an ensemble needs to say what it takes and gives: declare inputs and outputs",
+            holds=lambda it: it.ensemble is None or bool(it.inputs and it.outputs),
+        ),
+        Rule(
+            cel="!has(self.backend) || !has(self.platform)",
+            message="backend and platform exclude each other: keep one",
+            holds=lambda it: it.backend is None or it.platform is None,
+        ),
+        Rule(
+            cel="!has(self.warmup) || (has(self.inputs) && size(self.inputs) > 0)",
+            message="warmup needs the shapes of the inputs: declare inputs",
+            holds=lambda it: it.warmup is None or bool(it.inputs),
+        ),
+        Rule(
+            cel="!has(self.maxBatchSize) || !has(self.batching) || !has(self.batching.preferredBatchSizes)"
+            " || self.batching.preferredBatchSizes.all(size, size <= self.maxBatchSize)",
+            message="batching.preferredBatchSizes holds a size above maxBatchSize: lower it or raise maxBatchSize",
+            holds=lambda it: it.max_batch_size is None or max(it.preferred_batch_sizes, default=0) <= it.max_batch_size,
+        ),
+        Rule(
+            cel="!has(self.maxBatchSize) || !has(self.warmup) || !has(self.warmup.batchSize)"
+            " || self.warmup.batchSize <= (self.maxBatchSize > 1 ? self.maxBatchSize : 1)",
+            message="warmup.batchSize is above maxBatchSize: lower it or raise maxBatchSize",
+            holds=lambda it: (
+                it.max_batch_size is None
+                or it.warmup is None
+                or (it.warmup.batch_size or 1) <= max(1, it.max_batch_size)
+            ),
+        ),
+        Rule(
+            cel="!has(self.maxBatchSize) || self.maxBatchSize > 0 || !has(self.batching)"
+            " || (has(self.batching.mode) && self.batching.mode in ['Off', 'Sequence'])",
+            message="batching needs maxBatchSize of at least 1: raise it, or set batching.mode Off",
+            holds=lambda it: (
+                it.max_batch_size is None
+                or it.max_batch_size > 0
+                or it.batching is None
+                or it.batching.mode in (BatchingMode.OFF, BatchingMode.SEQUENCE)
+            ),
+        ),
+    )
+
+    @property
+    def uri(self) -> SourceUri | None:
+        """Where the files come from; None for an ensemble, which has no files."""
+        return self.source.uri if self.source is not None else None
+
+    @property
+    def preferred_batch_sizes(self) -> tuple[int, ...]:
+        return (self.batching.preferred_batch_sizes if self.batching else None) or ()
