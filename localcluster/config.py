@@ -21,7 +21,7 @@ from localcluster.report import Refusal
 SLOTS = range(10)
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 DURATION_PATTERN = re.compile(r"[0-9]+(ms|s|m)")
-DEFAULT_NAME = "nereus"
+DEFAULT_NAME = os.environ.get("NEREUS_CLUSTER", "") or "nereus"
 DEFAULT_STATE_ROOT = Path("/var/lib/nereus")
 CGROUP_PREFIX = "nereus-"
 MAX_KWOK_NODES = 5000

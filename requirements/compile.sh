@@ -8,5 +8,6 @@ cd "$(dirname "$0")"
 lock="uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11"
 small="--no-emit-package numpy --no-emit-package ml-dtypes --no-emit-package python-rapidjson"
 $lock dev.in -o dev.txt
-$lock operator.in -c dev.txt -o operator.txt $small
+$lock operator.in -c dev.txt -o operator.txt --no-emit-package ml-dtypes --no-emit-package python-rapidjson
+$lock agent.in -c dev.txt -o agent.txt
 $lock sidecar.in -c dev.txt -o sidecar.txt $small --no-emit-package urllib3
