@@ -123,7 +123,7 @@ class PredictivePolicy:
         self._fleet.learn_past(0, minutes[~replayed], rates[~replayed])
         for minute, rate in zip(minutes[replayed], rates[replayed], strict=True):
             past = Observation(
-                time=float(minute) * 60, load=rate, capacity=history.capacity, cold_start=history.cold_start, ready=1
+                time=float(minute) * 60, load=rate, capacity=history.capacity, cold_start=history.cold_start
             )
             self.decide(past)
 
