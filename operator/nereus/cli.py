@@ -45,7 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return backtest(arguments[1:])
     given = _parser(os.environ).parse_args(arguments)
-    status: int = given.command(given)
+    try:
+        status: int = given.command(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `nereus render FILE | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     return status
 
 

@@ -95,6 +95,18 @@ def test_version_is_that_of_the_package() -> None:
     assert done.stdout == f"nereus {__version__}\n"
 
 
+def test_a_reader_who_went_away_ends_it_without_a_word() -> None:
+    command = [sys.executable, "-m", "nereus", "crd"]
+    with subprocess.Popen(
+        command, cwd=ROOT / "operator", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # long before it writes: a pipe may hold more than it has to say
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 def test_the_sidecars_command_needs_nothing_that_its_image_lacks() -> None:
     """Its image has no YAML, no pydantic and no kopf, and none of the rooms that render."""
     code = (

@@ -75,8 +75,8 @@ def refusal(code: int, reason: str, message: str, **headers: str) -> web.Respons
 
 
 async def until(what: str, look: Any) -> None:
-    """Waits until something holds, for about three seconds; fails saying what did not come true."""
-    for _ in range(600):
+    """Waits until something holds, for about ten seconds; fails saying what did not come true."""
+    for _ in range(2000):
         if look():
             return
         await asyncio.sleep(0.005)

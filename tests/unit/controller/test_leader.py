@@ -13,7 +13,7 @@ from aiohttp import web
 from nereus.controller import leader as leader_module
 from nereus.controller.gateway import Gateway
 from nereus.controller.leader import LEASE_SECONDS, RENEW_DEADLINE, Leadership
-from tests.unit.controller.scripted import Scripted, Seen, refusal, scripted
+from tests.unit.controller.scripted import Scripted, Seen, refusal, scripted, until
 
 
 class Leases:
@@ -67,14 +67,6 @@ async def replicas(server: Scripted, *clocks: Clock) -> AsyncIterator[list[Leade
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leader_module, "RETRY_SECONDS", 0.01)
-
-
-async def until(what: str, look: Any) -> None:
-    for _ in range(1000):
-        if look():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(what)
 
 
 async def test_one_of_two_replicas_leads() -> None:
