@@ -3,7 +3,8 @@
 KWOK pods have no containers, so nobody in them could say that the models are served. This answers the sidecar
 protocol from what a real sidecar would have mounted: the plan of the moment when the pod began, and a newer one only
 once the pod was nudged (the kubelet's behaviour). A model whose source is `configmap://broken` cannot be fetched;
-a pod of a service with a model from `configmap://silent` does not answer at all.
+one with the parameter `refuse_me` in its configText is one that Triton refuses to load; a pod of a service with a model
+from `configmap://silent` does not answer at all.
 
 Run inside the network namespace of the cluster: `python -m tests.harness.sidecars KUBECONFIG KUBECTL POD_RANGE`.
 """
@@ -22,11 +23,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from nereus.api import names, protocol
-from nereus.api.protocol import ModelPlan, ModelReport, ModelState, Plan, PodReport
+from nereus.api import names, stages
+from nereus.api.protocol import ModelPlan, ModelReport, ModelState, PodReport
 from tests.harness.apiserver import Api, Json
 
 REFRESH_SECONDS = 0.2
+LARGE_BYTES = 200 * 2**20
+"""What a model from `configmap://large` is said to take."""
 
 
 class World:
@@ -46,16 +49,22 @@ class World:
             if pod is None:
                 return None
             shards = self._plan(pod)
-        plan = Plan.from_json(shards[protocol.PLAN_KEY])
-        models = [ModelPlan.from_json(shards[protocol.model_key(name)]) for name in plan.models]
+        found = stages.bundle(shards)
+        tried = stages.next_bundle(shards)
+        if tried and tried[0].runs_in(pod["metadata"]["name"]):
+            found = tried[1]
+        if found is None:
+            return None
+        models = [ModelPlan.from_json(text) for text in found.documents.values()]
         if any(model.source.startswith("configmap://silent") for model in models):
             return None
         reports = tuple(_model(model) for model in models)
         began = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp()
-        served = all(report.state is ModelState.READY for report in reports)
+        served = all(report.serving for report in reports)
         return PodReport(
-            revision=plan.revision,
+            revision=found.revision,
             models=reports,
+            stages=True,
             ready=served,
             server_live=True,
             started_at=began + 1,
@@ -92,7 +101,17 @@ def _model(plan: ModelPlan) -> ModelReport:
     if plan.source.startswith("configmap://broken"):
         words = f"{plan.source}: no such ConfigMap"
         return ModelReport(name=plan.name, state=ModelState.FETCH_FAILED, message=words)
-    return ModelReport(name=plan.name, state=ModelState.READY, serving=True, versions=("1",), load_seconds=1.0)
+    if "refuse_me" in plan.config_text:
+        words = "Triton says no"
+        return ModelReport(name=plan.name, state=ModelState.LOAD_FAILED, message=words, serving=True, versions=("1",))
+    return ModelReport(
+        name=plan.name,
+        state=ModelState.READY,
+        serving=True,
+        versions=("1",),
+        load_seconds=1.0,
+        version_bytes=LARGE_BYTES if plan.source.startswith("configmap://large") else 1000,
+    )
 
 
 def serve(world: World) -> None:

@@ -16,6 +16,8 @@ FIELD_MANAGER = "nereus"
 REPLICAS_MANAGER = "nereus-replicas"
 """Owner of `spec.replicas` under strategy Manual: a manager of its own, so that leaving it out resets nothing."""
 STATUS_MANAGER = "nereus-status"
+RESTART_MANAGER = "nereus-restart"
+"""Owner of ANNOTATION_RESTART alone: applying the Deployment without it must not replace the pods once more."""
 
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_INSTANCE = "app.kubernetes.io/instance"
@@ -31,6 +33,13 @@ MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 ANNOTATION_NUDGE = f"{GROUP}/plan"
 """Patched on running pods with the revision of a new plan: a kubelet syncs a pod that changed, so the mounted
 ConfigMap arrives in a fraction of a second instead of up to a minute and a half."""
+ANNOTATION_ROLLBACK = f"{GROUP}/rollback-to"
+"""Written by a user on the ModelService: the revision of a kept plan that pods shall run instead of spec.models."""
+ANNOTATION_RESTART = f"{GROUP}/restart"
+"""On the pod template in the Deployment, and in no stored template: the revision of the plan for which pods were
+replaced, because their memory cannot hold the old and the new models at once."""
+LABEL_KEEPS = f"{GROUP}/keeps"
+"""On a ControllerRevision that stores no pod template: `plan` for a kept plan."""
 ANNOTATION_INPUTS = f"{GROUP}/template-inputs"
 """On a ControllerRevision: the hash of the part of the spec that its pod template was rendered from."""
 ANNOTATION_APPLIED = f"{GROUP}/applied"
@@ -82,6 +91,11 @@ def plan_config_map(service_name: str, shard: int) -> str:
 def revision_name(service_name: str, template_hash: str) -> str:
     """Name of the ControllerRevision that stores one pod template."""
     return f"{service_name}-{template_hash}"
+
+
+def plan_revision_name(service_name: str, revision: str) -> str:
+    """Name of the ControllerRevision that keeps one plan."""
+    return f"{service_name}-plan-{revision}"
 
 
 def source_mount(scheme: str, name: str) -> str:

@@ -115,7 +115,8 @@ class ModelState(StrEnum):
 class ModelReport:
     """One model in one pod. `message` is empty unless the state is a failure: then the last lines of the fetch, or
     Triton's own words. `serving` is true while any version answers, also after a later change failed.
-    `conflicts` names configuration fields on which the source and the resource disagree (the resource wins)."""
+    `conflicts` names configuration fields on which the source and the resource disagree (the resource wins).
+    `version_bytes` is the size of the files of its newest version: loaded, it takes at least that much memory."""
 
     name: str
     state: ModelState
@@ -126,11 +127,13 @@ class ModelReport:
     fetched_bytes: int | None = None
     load_seconds: float | None = None
     conflicts: tuple[str, ...] = ()
+    version_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodReport:
-    """What a sidecar says of its pod. Times are Unix seconds of the node's clock, None until they happened."""
+    """What a sidecar says of its pod. Times are Unix seconds of the node's clock, None until they happened. `stages`
+    says that this sidecar understands a plan that is tried by some pods first (`nereus.api.stages`)."""
 
     revision: str = ""
     models: tuple[ModelReport, ...] = ()
@@ -144,6 +147,7 @@ class PodReport:
     protocol: int = PROTOCOL
     version: str = ""
     problems: tuple[str, ...] = field(default=())
+    stages: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -190,6 +194,7 @@ _POD_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "protocol": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "version": _is_text,
     "problems": _are_texts,
+    "stages": _is_flag,
 }
 _MODEL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "name": _is_text,
@@ -201,6 +206,7 @@ _MODEL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "fetched_bytes": _is_amount,
     "load_seconds": _is_amount,
     "conflicts": _are_texts,
+    "version_bytes": _is_amount,
 }
 
 

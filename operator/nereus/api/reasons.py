@@ -54,6 +54,10 @@ class Reason(StrEnum):
     # --- it is on its way
     RECONCILING = "Reconciling", "A change of the resource is being carried out."
     CREATING = "Creating", "The first pods are being created."
+    CHANGING = (
+        "Changing",
+        "One pod tries changed models and settings before the others get them; the former ones are served meanwhile.",
+    )
     ROLLING_OUT = "RollingOut", "Pods of the former template are being replaced."
     SCALING_PODS = "ScalingPods", "Pods are being added or removed."
     CONTAINERS_STARTING = (

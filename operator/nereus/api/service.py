@@ -52,6 +52,8 @@ class ModelService:
     generation: int
     spec: Spec
     rollout_request: str = ""
+    rollback_to: str = ""
+    """Revision of the kept plan that pods shall run instead of `spec.models`; empty when they run those."""
 
     @property
     def key(self) -> str:
@@ -147,6 +149,7 @@ def read(resource: Mapping[str, Any]) -> ModelService:
         generation=int(metadata.get("generation") or 0),
         spec=spec,
         rollout_request=str((metadata.get("annotations") or {}).get(names.ANNOTATION_ROLLOUT, "")),
+        rollback_to=str((metadata.get("annotations") or {}).get(names.ANNOTATION_ROLLBACK, "")),
     )
 
 

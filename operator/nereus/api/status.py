@@ -95,6 +95,25 @@ class TemplateStatus(Section):
     )
 
 
+class PlanStatus(Section):
+    """What the pods serve: the models and their settings as one revision, and how a change of it gets on."""
+
+    revision: Annotated[str, Field(max_length=64)] = Field(
+        description="Revision that every pod runs that tries no other, also a pod that starts now."
+    )
+    next: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="Revision that is tried by one pod, or by the pods of a new template, before all get it."
+    )
+    message: Annotated[str, Field(max_length=1024)] | None = Field(
+        None, description="Who tries it, and what it waits for."
+    )
+    kept: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=10)] | None = Field(
+        None,
+        description="Former revisions, the newest first. The annotation serving.nereus.dev/rollback-to with one of them"
+        " brings it back.",
+    )
+
+
 class ConditionStatus(Section):
     """One statement, as Kubernetes conventions have it."""
 
@@ -131,6 +150,7 @@ class Status(Section):
     scaling: ScalingStatus | None = Field(None, description="Why there are as many pods as there are.")
     cold_start: ColdStart | None = Field(None, description="How long new pods take.")
     template: TemplateStatus | None = Field(None, description="The pod template in use.")
+    plan: PlanStatus | None = Field(None, description="The models and settings in use, and a change on its way.")
 
 
 def to_json(status: Status) -> dict[str, Any]:

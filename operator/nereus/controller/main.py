@@ -35,6 +35,7 @@ from nereus.controller.options import Options, parse
 from nereus.controller.podstate import PodStates
 from nereus.controller.queue import Priority, Queue
 from nereus.controller.reconcile import Reconciler
+from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Change, Key, Store
 
@@ -102,6 +103,7 @@ class Operator:
             statuses=self.statuses,
             events=EventPoster(self.gateway, count=lambda kind, reason: self.metrics.events.labels(kind, reason).inc()),
             pods=self.pods,
+            staging=Staging(self.gateway, self.store, self.pods),
             settings=lambda: self._settings,
         )
         self.metrics.collect(self._gauges)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -36,11 +36,13 @@ from nereus.controller.kinds import (
     Kind,
 )
 from nereus.controller.podstate import WAITED_TRIES, PodStates
+from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Key, Store, service_owner
 from nereus.diagnosis import report, story
 from nereus.diagnosis.reading import instant, items, mapping
 from nereus.diagnosis.world import ApplyFailure, TemplateInUse, World
+from nereus.workload import keeping
 from nereus.workload.settings import Settings
 
 RESYNC_SECONDS = 600.0
@@ -89,6 +91,7 @@ class Reconciler:
     statuses: StatusWriter
     events: EventPoster
     pods: PodStates
+    staging: Staging
     settings: Callable[[], Settings]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -102,19 +105,23 @@ class Reconciler:
         try:
             wished = service.read(resource)
             rendered = await self._render(wished)
+            pods = self._pods(key)
+            staged = self.staging.stage(wished, rendered, pods)
         except InvalidSpecError as error:
             status = report.invalid(resource, error.problems, previous=previous, now=self.now())
             return await self._tell(resource, previous, status, Outcome("invalid"))
-        made = Made() if wished.suspended else await self._make(wished, rendered)
+        made = Made() if wished.suspended else await self._make(wished, staged.rendered)
         pods = self._pods(key)
-        self.pods.watch(key, pods, settled=_settled(previous))
+        self.pods.watch(key, pods, settled=_settled(previous) and staged.stage.following is None)
         if not wished.suspended:
-            await self._nudge(key, pods, rendered.plan.revision)
+            await self.staging.restart(wished, staged.stage)
+            await self.staging.tell(key, pods, staged.stage)
         if self.pods.unasked(key, tries=WAITED_TRIES if _settled(previous) else 1):
             return Outcome("waiting", REPORT_WAIT_SECONDS)  # an operator that just started knows no report yet
         world = World.read(
             wished,
-            plan_revision=rendered.plan.revision,
+            plan_revision=staged.wanted,
+            stage=staged.in_use,
             pods=pods,
             deployment=self._child(DEPLOYMENT, wished),
             autoscaler=self._child(AUTOSCALER, wished),
@@ -134,7 +141,8 @@ class Reconciler:
         store, knows none for these inputs: a predecessor may have stored it a moment ago, and pods would restart."""
         key = Key(wished.namespace, wished.name)
         for looked in (False, True):
-            stored = _owned(self.store.children(key, CONTROLLER_REVISION), wished)
+            kept = _owned(self.store.children(key, CONTROLLER_REVISION), wished)
+            stored = [manifest for manifest in kept if not keeping.is_plan(manifest)]
             rendered = rendering.render(wished, settings=self.settings(), stored=stored)
             if rendered.template.revision in {manifest["metadata"]["name"] for manifest in stored} or looked:
                 return rendered
@@ -225,7 +233,7 @@ class Reconciler:
         await self.gateway.merge(DEPLOYMENT, wished.namespace, wished.name, patch, subresource="scale", manager=manager)
 
     async def _prune(self, wished: ModelService, rendered: rendering.Rendered) -> None:
-        """Removes what is ours and no longer wished, and pod templates beyond the newest ten."""
+        """Removes what is ours and no longer wished, pod templates beyond the newest ten, and old plans."""
         wanted = {identity(manifest) for manifest in rendered.objects}
         key = Key(wished.namespace, wished.name)
         surplus: list[Manifest] = []
@@ -233,28 +241,13 @@ class Reconciler:
             ours = [child for child in _owned(self.store.children(key, kind), wished) if identity(child) not in wanted]
             if kind is CONTROLLER_REVISION:
                 newest = sorted(ours, key=lambda child: int(child.get("revision") or 0), reverse=True)
-                ours = newest[KEPT_REVISIONS - 1 :]
+                plans = [child for child in newest if keeping.is_plan(child)]
+                ours = [child for child in newest if not keeping.is_plan(child)][KEPT_REVISIONS - 1 :]
+                ours += plans[keeping.KEPT_PLANS :]
             surplus += ours
         for child in surplus:
             if not child["metadata"].get("deletionTimestamp"):
                 await self.applier.delete(child)
-
-    async def _nudge(self, key: Key, pods: Iterable[Manifest], revision: str) -> None:
-        """Tells the kubelet to bring a new plan now: it syncs a pod that changed (see names.ANNOTATION_NUDGE)."""
-        reports = self.pods.reports(key)
-        for pod in pods:
-            metadata = pod["metadata"]
-            told = (metadata.get("annotations") or {}).get(names.ANNOTATION_NUDGE)
-            known = reports.get(metadata["uid"])
-            # A pod that has not reported yet started with the plan of now.
-            if known is None or revision in (known.revision, told) or metadata.get("deletionTimestamp"):
-                continue
-            patch = {"metadata": {"uid": metadata["uid"], "annotations": {names.ANNOTATION_NUDGE: revision}}}
-            try:
-                self.store.put(await self.gateway.merge(POD, metadata["namespace"], metadata["name"], patch))
-            except ApiError as error:
-                if error.status not in (404, 409):  # the pod is gone, or another took its name
-                    raise
 
     async def _tell(
         self, resource: Mapping[str, Any], previous: Mapping[str, Any], status: Mapping[str, Any], outcome: Outcome

@@ -38,8 +38,11 @@ def starting(case: Case) -> Iterator[Finding]:
 
 
 def stale_plan(case: Case) -> Iterator[Finding]:
-    """The sidecar has not seen the newest plan: the kubelet brings it."""
-    if case.report and case.report.revision != case.world.plan_revision:
+    """The sidecar has not seen the newest plan: the kubelet brings it, or another pod tries it first."""
+    world = case.world
+    if case.pod in world.staying and case.pod.name not in world.stage.tries:
+        yield case.found(Reason.CHANGING, f"goes on with the former models and settings; {world.stage.message}")
+    elif case.report and case.report.revision != case.world.plan_revision:
         yield case.found(Reason.RECONCILING, "has not taken up the newest models and settings yet")
 
 

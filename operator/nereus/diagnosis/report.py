@@ -25,7 +25,7 @@ from nereus.api.problems import Problem
 from nereus.api.reasons import ConditionType, Reason
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
-from nereus.api.status import ConditionStatus, ReasonStatus, Resolved, Status, TemplateStatus, to_json
+from nereus.api.status import ConditionStatus, PlanStatus, ReasonStatus, Resolved, Status, TemplateStatus, to_json
 from nereus.diagnosis import autoscaling, coldstart, models, words
 from nereus.diagnosis.chain import findings
 from nereus.diagnosis.reading import instant, items, mapping, number, stamp, text
@@ -70,6 +70,7 @@ def status(world: World, *, previous: Mapping[str, Any], now: datetime) -> Json:
             # Measurements of this template stay when the pods they were made on are gone.
             cold_start=coldstart.cold_start(world) or (before.cold_start if same_template else None),
             template=_template(world),
+            plan=_plan(world),
         )
     )
 
@@ -82,6 +83,23 @@ def _template(world: World) -> TemplateStatus | None:
         revision=template.revision or None,
         hash=template.hash or None,
         pending=words.trimmed(template.pending, 2000) or None,
+    )
+
+
+def _plan(world: World) -> PlanStatus | None:
+    stage = world.stage
+    if not stage.revision:
+        return None
+    message = stage.message
+    if world.service.rollback_to and not message:
+        message = (
+            f"rolled back; spec.models is in effect again when the annotation {names.ANNOTATION_ROLLBACK} is removed"
+        )
+    return PlanStatus(
+        revision=stage.revision,
+        next=stage.next or None,
+        message=words.trimmed(message, 1000) or None,
+        kept=stage.kept[:10] or None,
     )
 
 
@@ -112,6 +130,8 @@ def _ready(world: World, groups: tuple[Group, ...]) -> Condition:
     message = f"{serving}/{wanted} pods serve"
     if former := sum(pod.ready for pod in world.former):
         message += f" this spec, {former} of the former template still {'serves' if former == 1 else 'serve'}"
+    elif staying := len(world.staying):
+        message += f" this spec, {staying} still {'serves' if staying == 1 else 'serve'} the former one"
     return _said(Truth.FALSE, reason, f"{message}; {first.message if first else reason.meaning}")
 
 

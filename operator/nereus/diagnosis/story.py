@@ -48,7 +48,7 @@ def significant(previous: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _essence(status: Mapping[str, Any]) -> object:
-    at_once = ("observedGeneration", "url", "replicas", "currentReplicas", "selector", "resolved", "template")
+    at_once = ("observedGeneration", "url", "replicas", "currentReplicas", "selector", "resolved", "template", "plan")
     return (
         {key: status.get(key) for key in at_once},
         mapping(status.get("scaling")).get("desired"),
@@ -69,7 +69,13 @@ def _essence(status: Mapping[str, Any]) -> object:
 
 def events(previous: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Event, ...]:
     """The story of one change, in the order in which a person would tell it; empty when nothing turned."""
-    return (*_template(previous, new), *_scaled(previous, new), *_loaded(previous, new), *_turned(previous, new))
+    return (
+        *_template(previous, new),
+        *_changed(previous, new),
+        *_scaled(previous, new),
+        *_loaded(previous, new),
+        *_turned(previous, new),
+    )
 
 
 def _event(reason: str, message: str, kind: EventType = EventType.NORMAL) -> Event:
@@ -80,6 +86,17 @@ def _template(previous: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[E
     before, after = (text(mapping(status.get("template")).get("revision")) for status in (previous, new))
     if before and after and before != after:
         yield _event(Reason.ROLLING_OUT.value, f"Rolling out pod template {after}, which replaces {before}")
+
+
+def _changed(previous: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
+    """A change of models and settings that begins, and one that all pods get."""
+    before, after = (mapping(status.get("plan")) for status in (previous, new))
+    tried = text(after.get("next"))
+    if tried and tried != text(before.get("next")):
+        yield _event(Reason.CHANGING.value, f"Models and settings {tried}: {text(after.get('message'))}")
+    old, now = text(before.get("revision")), text(after.get("revision"))
+    if old and now and old != now:
+        yield _event("Changed", f"Models and settings {now} go to every pod; {old} is kept for a rollback")
 
 
 def _scaled(previous: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:

@@ -39,6 +39,19 @@ class TemplateInUse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageInUse:
+    """How far a change of models and settings is; see `workload.stages`. `revision` is what every pod runs that tries
+    nothing, `next` what is tried (empty: nothing), `tries` the names of the pods that were asked to, `kept` the plans
+    that can be rolled back to."""
+
+    revision: str = ""
+    next: str = ""
+    message: str = ""
+    kept: tuple[str, ...] = ()
+    tries: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """Everything a diagnosis is made from.
 
@@ -59,6 +72,7 @@ class World:
     apply_failures: tuple[ApplyFailure, ...] = ()
     template: TemplateInUse = field(default_factory=TemplateInUse)
     template_settled: bool = False
+    stage: StageInUse = StageInUse()
 
     @classmethod
     def read(
@@ -73,6 +87,7 @@ class World:
         warnings: Mapping[str, str] | None = None,
         apply_failures: Iterable[ApplyFailure] = (),
         template: TemplateInUse | None = None,
+        stage: StageInUse | None = None,
     ) -> World:
         """From manifests; None stands for an object that does not exist."""
         return cls(
@@ -85,6 +100,7 @@ class World:
             warnings=warnings or {},
             apply_failures=tuple(apply_failures),
             template=template or TemplateInUse(),
+            stage=stage or StageInUse(),
         )
 
     @cached_property
@@ -170,14 +186,23 @@ class World:
 
     @cached_property
     def _complete(self) -> frozenset[str]:
-        """The uids whose sidecar reports the current plan with every declared model loaded."""
-        declared = {model.name for model in self.service.models}
+        """The uids whose sidecar reports the current plan with every declared model loaded. A plan that a user rolled
+        back to may know other models than the spec: then what it has counts."""
+        declared = set() if self.service.rollback_to else {model.name for model in self.service.models}
         return frozenset(
             uid
             for uid, report in self.reports.items()
             if report.revision == self.plan_revision
             and declared <= {model.name for model in report.models if model.state is ModelState.READY}
+            and (declared or all(model.state is ModelState.READY for model in report.models))
         )
+
+    @cached_property
+    def staying(self) -> tuple[Pod, ...]:
+        """Pods that clients reach and that go on with the former plan while others try the changed one."""
+        kept = self.stage.revision if self.stage.next else ""
+        reports = ((pod, self.report(pod)) for pod in self.live if pod.ready)
+        return tuple(pod for pod, report in reports if kept and report and report.revision == kept)
 
     @cached_property
     def serving(self) -> tuple[Pod, ...]:

@@ -1,7 +1,7 @@
 """The configuration of one model: what came with it, what the user wrote, what the resource's fields say, merged.
 
-Pure but for reading one file. Precedence, lowest first: defaults, config.pbtxt of the source, configText, fields; what
-the plan removes is taken out below the fields; the name is the plan's, always.
+Pure but for reading one file and the sizes of others. Precedence, lowest first: defaults, config.pbtxt of the source,
+configText, fields; what the plan removes is taken out below the fields; the name is the plan's, always.
 """
 
 from __future__ import annotations
@@ -42,8 +42,21 @@ def publication(model: ModelPlan, layout: Layout, *, identity: str, source: str,
         state.update(f"\0{name}\0{path}".encode(errors="replace"))
     conflicts = tuple(path for path in merged.conflicts if path != "name")
     return Publication(
-        digest=state.hexdigest()[:16], config_text=text, entries=entries, source=source, conflicts=conflicts
+        digest=state.hexdigest()[:16],
+        config_text=text,
+        entries=entries,
+        source=source,
+        conflicts=conflicts,
+        version_bytes=_size(entries[str(max(layout.versions))]) if layout.versions else None,
     )
+
+
+def _size(folder: Path) -> int | None:
+    """Bytes of the files in a version; None when they cannot be counted, which stops nothing."""
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except OSError:
+        return None
 
 
 def _text(path: Path | None) -> str:

@@ -69,7 +69,7 @@ class Keeper:
             if not record.removing:
                 logs.info("a model left the plan", model=name)
             record.removing, record.plan = True, None
-        board.revision = plan.revision
+        board.revision, board.tried = plan.revision, plan.tried
         board.ring()
 
     async def close(self) -> None:

@@ -73,13 +73,18 @@ class Loader:
             self._observe(record, index)
         for record in known:
             if record.removing:
-                await self._remove(record, index)
+                if not self._needed_still(records):
+                    await self._remove(record, index)
             else:
                 self._load_if_needed(record)
         self._tell_readiness()
         self._tidy()
         unfinished = (r.removing or r.state is not ModelState.READY for r in self.board.records.values())
         return self.board.draining or any(unfinished)
+
+    def _needed_still(self, records: list[Record]) -> bool:
+        """Whether nothing may go yet: a plan that is tried may fail, and what it lacks is served until it works."""
+        return self.board.tried and any(not r.removing and r.state is not ModelState.READY for r in records)
 
     async def _look(self) -> Index | None:
         board = self.board

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -79,7 +80,7 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
         await web.TCPSite(runner, arguments.address, arguments.port).start()
         logs.info("the sidecar runs", version=nereus.__version__, port=arguments.port)
         tasks = [
-            asyncio.create_task(_follow(arguments.plan, keeper, memory, heartbeat), name="plan"),
+            asyncio.create_task(_follow(arguments.plan, arguments.pod, keeper, memory, heartbeat), name="plan"),
             asyncio.create_task(loader.run(), name="loader"),
             asyncio.create_task(stop.wait(), name="stop"),
         ]
@@ -98,7 +99,7 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
         logs.info("the sidecar ends")
 
 
-async def _follow(directory: Path, keeper: Keeper, memory: Path, heartbeat: Heartbeat) -> None:
+async def _follow(directory: Path, pod: str, keeper: Keeper, memory: Path, heartbeat: Heartbeat) -> None:
     """Watches the plan's volume, and keeps the moments for a next life of this container."""
     board = keeper.board
     accepted: tuple[object, ...] | None = None
@@ -110,7 +111,7 @@ async def _follow(directory: Path, keeper: Keeper, memory: Path, heartbeat: Hear
             stamp = plans.stamp(directory)
             if stamp != accepted:
                 try:
-                    plan = plans.read(directory)
+                    plan = plans.read(directory, pod=pod)
                 except plans.PlanPendingError as error:
                     board.problems["plan"] = str(error)
                     if time.monotonic() - told >= PENDING_LOG_SECONDS:
@@ -121,7 +122,8 @@ async def _follow(directory: Path, keeper: Keeper, memory: Path, heartbeat: Hear
                     accepted = stamp if plans.stamp(directory) == stamp else None
                     board.problems.pop("plan", None)
                     if plan.revision != board.revision:
-                        logs.info("a new plan", revision=plan.revision, models=[model.name for model in plan.models])
+                        names_of = [model.name for model in plan.models]
+                        logs.info("a new plan", revision=plan.revision, models=names_of, tried_first=plan.tried)
                     keeper.follow(plan)
             if asdict(board.moments) != kept:
                 kept = asdict(board.moments)
@@ -168,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=names.SIDECAR_PORT, help="port to listen on")
     add("--repository", type=Path, default=Path(names.PATH_REPOSITORY), help="model repository shared with Triton")
     add("--plan", type=Path, default=Path(names.PATH_PLAN), help="directory of the mounted plan")
+    add("--pod", default=socket.gethostname(), help="name of this pod, which is also its host name")
     add("--admin-key", type=Path, default=Path(names.PATH_ADMIN_KEY), help="file for the key of the repository API")
     add("--look-seconds", type=float, default=5.0, help="how often a mounted source is looked at for changes")
     add("--max-source-bytes", type=int, default=Limits.max_bytes, help="largest source, packed and unpacked")

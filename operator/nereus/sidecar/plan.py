@@ -4,6 +4,8 @@ Here because a projected volume has its own rules: the kubelet swaps a link (`..
 ConfigMaps behind it may be of different ages. A model's document that does not have the digest the plan names is
 therefore not an error but a reason to wait.
 
+A changed plan may be tried by some pods first (nereus.api.stages); this pod knows by its name which one is its own.
+
 Reads and checks only; who acts on it is the keeper.
 """
 
@@ -13,8 +15,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nereus.api import protocol
-from nereus.api.protocol import ModelPlan
+from nereus.api import protocol, stages
+from nereus.api.protocol import ModelPlan, Plan
+from nereus.api.stages import NextPlan
 
 
 class PlanPendingError(Exception):
@@ -23,28 +26,35 @@ class PlanPendingError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedPlan:
-    """A plan of which every document is there. `refused` maps a model to what is wrong with its document."""
+    """A plan of which every document is there. `refused` maps a model to what is wrong with its document; `tried` says
+    that other pods go on with a former plan until this one has shown that it works."""
 
     revision: str
     models: tuple[ModelPlan, ...]
     refused: tuple[tuple[str, str], ...] = ()
+    tried: bool = False
 
 
 def stamp(directory: Path) -> tuple[object, ...]:
-    """Changes when the volume was updated; costs two system calls."""
+    """Changes when the volume was updated; costs three system calls."""
     try:
         link: object = (directory / "..data").readlink()
     except OSError:
         link = None
-    try:
-        status = (directory / protocol.PLAN_KEY).stat()
-    except OSError:
-        return (link,)
-    return (link, status.st_mtime_ns, status.st_ino)
+    seen: list[object] = [link]
+    for key in (protocol.PLAN_KEY, stages.NEXT_KEY):
+        try:
+            status = (directory / key).stat()
+        except OSError:
+            seen.append(None)
+        else:
+            seen.append((status.st_mtime_ns, status.st_ino))
+    return tuple(seen)
 
 
-def read(directory: Path) -> AcceptedPlan:
-    """The plan in `directory`. Raises PlanPendingError while it is missing, half updated or unreadable."""
+def read(directory: Path, *, pod: str = "") -> AcceptedPlan:
+    """The plan in `directory` for the pod of this name. Raises PlanPendingError while it is missing, half updated or
+    unreadable."""
     path = directory / protocol.PLAN_KEY
     try:
         plan = protocol.Plan.from_json(path.read_text())
@@ -52,9 +62,26 @@ def read(directory: Path) -> AcceptedPlan:
         raise PlanPendingError(f"no plan yet: {path} does not exist; its ConfigMap is missing or empty") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PlanPendingError(f"the plan cannot be read: {path}: {error}") from None
+    following = _following(directory)
+    if following is None or not following.runs_in(pod):
+        return _accepted(directory, plan, tried=False)
+    return _accepted(directory, following.plan, tried=following.plan.revision != plan.revision)
+
+
+def _following(directory: Path) -> NextPlan | None:
+    path = directory / stages.NEXT_KEY
+    try:
+        return NextPlan.from_json(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PlanPendingError(f"the plan that is tried cannot be read: {path}: {error}") from None
+
+
+def _accepted(directory: Path, plan: Plan, *, tried: bool) -> AcceptedPlan:
     models, refused = [], []
     for name, expected in plan.models.items():
-        document = _document(directory, name, expected)
+        document = _document(directory, name, expected, tried=tried)
         try:
             model = ModelPlan.from_json(document)
         except (ValueError, KeyError, TypeError) as error:
@@ -65,12 +92,21 @@ def read(directory: Path) -> AcceptedPlan:
             refused.append((name, problem))
         else:
             models.append(model)
-    return AcceptedPlan(revision=plan.revision, models=tuple(models), refused=tuple(refused))
+    return AcceptedPlan(revision=plan.revision, models=tuple(models), refused=tuple(refused), tried=tried)
 
 
-def _document(directory: Path, name: str, expected: str) -> str:
+def _document(directory: Path, name: str, expected: str, *, tried: bool) -> str:
     if "/" in name or "\0" in name:
         return json.dumps({"name": name, "source": ""})
+    if tried:
+        path = directory / stages.next_model_key(name)
+        if path.exists():
+            try:
+                own = path.read_text()
+            except (OSError, ValueError) as error:
+                raise PlanPendingError(f"{path.name} cannot be read: {error}") from None
+            if protocol.digest(own) == expected:
+                return own
     path = directory / protocol.model_key(name)
     try:
         document = path.read_text()

@@ -20,13 +20,15 @@ MAX_MESSAGE_BYTES = 1024
 @dataclass(frozen=True, kw_only=True)
 class Publication:
     """One model made ready for the repository. `digest` changes when Triton must load again; `source` names the fetched
-    tree (empty for one read in place); `entries` maps names in the model's directory to where they lie."""
+    tree (empty for one read in place); `entries` maps names in the model's directory to where they lie; `version_bytes`
+    is the size of the files of the newest version."""
 
     digest: str
     config_text: str
     entries: Mapping[str, Path]
     source: str = ""
     conflicts: tuple[str, ...] = ()
+    version_bytes: int | None = None
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Record:
             fetched_bytes=self.fetched_bytes,
             load_seconds=self.load_seconds,
             conflicts=self.wanted.conflicts if self.wanted else (),
+            version_bytes=self.wanted.version_bytes if self.wanted else None,
         )
 
 
@@ -107,12 +110,14 @@ class Moments:
 
 @dataclass
 class Board:
-    """Everything that is known, and a bell that is rung when something changed."""
+    """Everything that is known, and a bell that is rung when something changed. `tried` says that this pod tries its
+    plan before others."""
 
     version: str = ""
     moments: Moments = field(default_factory=Moments)
     records: dict[str, Record] = field(default_factory=dict)
     revision: str = ""
+    tried: bool = False
     problems: dict[str, str] = field(default_factory=dict)
     server_live: bool = False
     draining: bool = False
@@ -192,6 +197,7 @@ class Board:
             ready_at=self.moments.ready_at,
             version=self.version,
             problems=tuple(text for _, text in sorted(self.problems.items())),
+            stages=True,
         )
 
 

@@ -8,7 +8,7 @@ Does not carry a plan out: the sidecar does, with the same types (nereus.api.pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nereus.api import names
 from nereus.api.children import child
@@ -28,6 +28,11 @@ def plan(service: ModelService) -> tuple[Plan, tuple[dict[str, str], ...]]:
     """
     documents = {model.name: model_plan(model).to_json() for model in service.models}
     whole = Plan(models={name: digest(text) for name, text in documents.items()})
+    return whole, packed(whole, documents)
+
+
+def packed(whole: Plan, documents: Mapping[str, str]) -> tuple[dict[str, str], ...]:
+    """The data of the ConfigMaps of a plan. Raises InvalidSpecError when it does not fit into them."""
     shards: list[dict[str, str]] = [{PLAN_KEY: whole.to_json()}]
     free = [names.PLAN_SHARD_BYTES - _size(shards[0].items())]
     for index, (name, text) in enumerate(documents.items()):
@@ -44,7 +49,7 @@ def plan(service: ModelService) -> tuple[Plan, tuple[dict[str, str], ...]]:
             free.append(names.PLAN_SHARD_BYTES)
         shards[shard][model_key(name)] = text
         free[shard] -= needed
-    return whole, tuple(shards)
+    return tuple(shards)
 
 
 def config_maps(service: ModelService, shards: Iterable[dict[str, str]]) -> tuple[Manifest, ...]:
