@@ -1,4 +1,5 @@
-"""Checks the chart as an installer would meet it: helm's own lint, every rendered object against Kubernetes' schemas.
+"""Checks the chart as an installer would meet it: helm's own lint, every rendered object against Kubernetes' schemas,
+and what a security reviewer asks of objects and Dockerfiles (manifest_checks).
 
 Each case is a set of values that renders other templates. What has no schema here (kinds of other projects) is named,
 not skipped silently. Needs helm: the one of the local cluster's tools, built when it is missing.
@@ -16,9 +17,11 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from hack import manifest_checks
 from hack.kubernetes_types import KUBERNETES_VERSION
 from localcluster import build
 from localcluster.report import Progress, Refusal
+from nereus.api import names
 
 Json = dict[str, Any]
 
@@ -42,6 +45,15 @@ CASES = (
     Case("the default values", present=("Deployment", "CustomResourceDefinition", "ServiceAccount", "ClusterRole")),
     Case("without the definition", ("--set", "crds.install=false"), ("Deployment",), ("CustomResourceDefinition",)),
     Case("one watched namespace", ("--set", "watchNamespaces={team-a}"), ("Deployment", "Role", "RoleBinding")),
+    Case(
+        "network policies",
+        (
+            *("--set", "networkPolicy.enabled=true,networkPolicy.apiServerCIDR=192.0.2.1/32"),
+            *("--set-json", 'networkPolicy.metricsFrom=[{"namespaceSelector":{}}]'),
+            *("--set-json", 'networkPolicy.extraEgress=[{"ports":[{"port":9090}]}]'),
+        ),
+        ("Deployment", "NetworkPolicy"),
+    ),
     Case("one replica", ("--set", "replicas=1")),
     Case("a PodMonitor", ("--set", "podMonitor=true"), ("PodMonitor",)),
     Case(
@@ -68,14 +80,19 @@ def _problems(helm: str) -> Iterator[str]:
     linted = _run(helm, "lint", "--strict", "--quiet", str(CHART))
     if linted.returncode != 0:
         yield f"helm lint: {linted.stdout}{linted.stderr}"
+    findings: list[manifest_checks.Finding] = []
     for case in CASES:
-        yield from (f"{case.what}: {problem}" for problem in _case_problems(helm, case))
+        yield from (f"{case.what}: {problem}" for problem in _case_problems(helm, case, findings))
+    for path in sorted((ROOT / "images").glob("*/Dockerfile")):
+        found = manifest_checks.dockerfile(path.read_text(encoding="utf-8"))
+        findings += [(check, f"{path.parent.name}: {what}") for check, what in found]
+    yield from dict.fromkeys(manifest_checks.unexplained(findings))
     for value in WRONG_VALUES:
         if _run(helm, "template", "nereus", str(CHART), "--set", value).returncode == 0:
             yield f"--set {value} is accepted: values.schema.json must refuse it"
 
 
-def _case_problems(helm: str, case: Case) -> Iterator[str]:
+def _case_problems(helm: str, case: Case, findings: list[manifest_checks.Finding]) -> Iterator[str]:
     rendered = _run(helm, "template", "nereus", str(CHART), "--namespace", "nereus-system", *case.arguments)
     if rendered.returncode != 0:
         yield f"helm template: {rendered.stderr.strip()}"
@@ -84,8 +101,11 @@ def _case_problems(helm: str, case: Case) -> Iterator[str]:
     kinds = {document["kind"] for document in objects}
     yield from (f"no {kind} is rendered" for kind in case.present if kind not in kinds)
     yield from (f"a {kind} is rendered" for kind in case.absent if kind in kinds)
+    findings += manifest_checks.objects(objects)
     for document in objects:
         yield from _object_problems(document)
+    if "NetworkPolicy" in case.present and f"port: {names.SIDECAR_PORT}," not in rendered.stdout:
+        yield f"the NetworkPolicy does not let the operator reach the sidecars on port {names.SIDECAR_PORT}"
 
 
 def _object_problems(document: Json) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from localcluster.report import Refusal
 
-SLOTS = range(10)
+SLOTS = range(30)
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 DURATION_PATTERN = re.compile(r"[0-9]+(ms|s|m)")
 DEFAULT_NAME = os.environ.get("NEREUS_CLUSTER", "") or "nereus"

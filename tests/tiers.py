@@ -18,9 +18,14 @@ from localcluster import build, config
 from localcluster.report import Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
-INTEGRATION_CLUSTER = os.environ.get("NEREUS_TEST_CLUSTER", "nereus-test")
-"""A control plane of its own, so that the tier and the demo can run side by side."""
-INTEGRATION_OPTIONS = ("--name", INTEGRATION_CLUSTER, "--profile", "control", "--kwok-nodes", "2")
+INTEGRATION_WORKERS = int(os.environ.get("NEREUS_TEST_WORKERS", "") or 3)
+"""So many control planes, each with tests of its own that run one after another: most of a test is waiting, and tests
+that kill the API server or delete the definition disturb nobody."""
+_TEST_CLUSTER = os.environ.get("NEREUS_TEST_CLUSTER", "nereus-test")
+INTEGRATION_CLUSTERS = tuple(f"{_TEST_CLUSTER}-{number}" for number in range(INTEGRATION_WORKERS))
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+INTEGRATION_CLUSTER = f"{_TEST_CLUSTER}-{_WORKER}"
+"""The control plane of this process, apart from the cluster of the demo so that both can run side by side."""
 
 
 class CannotPrepareError(Exception):
@@ -40,7 +45,7 @@ class Tier:
 
 def own_clusters() -> frozenset[str]:
     """The local clusters that a tier may start, as far as they exist; those of others are none of our business."""
-    return frozenset(config.known_names()) & {INTEGRATION_CLUSTER, config.DEFAULT_NAME}
+    return frozenset(config.known_names()) & {*INTEGRATION_CLUSTERS, config.DEFAULT_NAME}
 
 
 def kind_exists() -> bool:
@@ -89,9 +94,15 @@ def _lack_for_e2e() -> str | None:
     return None if choice == "kind" else _lack_for_local_cluster()
 
 
+def integration_options(name: str) -> tuple[str, ...]:
+    """What `localcluster up` is told for a control plane of the integration tier."""
+    return ("--name", name, "--profile", "control", "--kwok-nodes", "2")
+
+
 def _prepare_integration() -> None:
-    if _localcluster("up", *INTEGRATION_OPTIONS) != 0:
-        raise CannotPrepareError(f"the local cluster {INTEGRATION_CLUSTER} did not start; the line above says why")
+    for name in INTEGRATION_CLUSTERS:
+        if _localcluster("up", *integration_options(name)) != 0:
+            raise CannotPrepareError(f"the local cluster {name} did not start; the line above says why")
 
 
 def _prepare_e2e() -> None:
@@ -119,6 +130,7 @@ TIERS = (
     Tier(
         name="integration",
         paths=("tests/integration",),
+        options=("-n", f"{INTEGRATION_WORKERS}", "--dist", "worksteal"),
         lack=_lack_for_local_cluster,
         prepare=_prepare_integration,
     ),

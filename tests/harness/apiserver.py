@@ -28,10 +28,11 @@ _MEDIA_TYPES = {"POST": "application/json", "PUT": "application/json", "PATCH": 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said. `message` is its sentence when it refused."""
+    """What the server said. `message` is its sentence when it refused, `warnings` what it said although it did not."""
 
     code: int
     body: Json
+    warnings: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -62,12 +63,13 @@ class Api:
         text = answer.data.decode()
         return Answer(answer.status, json.loads(text) if text.startswith("{") else {"message": text})
 
-    def apply(self, path: str, body: Json, *, manager: str, dry_run: bool = False) -> Answer:
-        """Server-side apply that takes over the fields of others."""
-        url = f"{self._server}{path}?fieldManager={manager}&force=true{'&dryRun=All' if dry_run else ''}"
+    def apply(self, path: str, body: Json, *, manager: str, dry_run: bool = False, strict: bool = False) -> Answer:
+        """Server-side apply that takes over the fields of others; with `strict`, unknown fields are refused."""
+        chosen = f"{'&dryRun=All' if dry_run else ''}{'&fieldValidation=Strict' if strict else ''}"
+        url = f"{self._server}{path}?fieldManager={manager}&force=true{chosen}"
         headers = {"Accept": "application/json", "Content-Type": "application/apply-patch+yaml"}
         answer = self._pool.request("PATCH", url, body=json.dumps(body).encode(), headers=headers)
-        return Answer(answer.status, json.loads(answer.data))
+        return Answer(answer.status, json.loads(answer.data), tuple(answer.headers.getlist("Warning")))
 
     def get(self, path: str) -> Json:
         answer = self.request("GET", path)

@@ -14,7 +14,7 @@ from localcluster.config import find_cluster
 from tests.harness.apiserver import Api, eventually
 from tests.harness.operator import Operator
 from tests.harness.services import Services
-from tests.tiers import INTEGRATION_CLUSTER, INTEGRATION_OPTIONS, ROOT
+from tests.tiers import INTEGRATION_CLUSTER, ROOT, integration_options
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/modelservices.serving.nereus.dev"
 
@@ -35,7 +35,7 @@ def _localcluster(*arguments: str) -> str:
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     """The API server, with the ModelService definition of this checkout established."""
-    kubeconfig = Path(_localcluster("up", *INTEGRATION_OPTIONS))
+    kubeconfig = Path(_localcluster("up", *integration_options(INTEGRATION_CLUSTER)))
     kubectl = Path(_localcluster("bin")) / "kubectl"
     server = Api(kubeconfig, kubectl=str(kubectl), scratch=tmp_path_factory.mktemp("api"))
     applied = server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds/modelservices.yaml"))
@@ -53,15 +53,28 @@ def _not_served(server: Api) -> str | None:
     return None if served.accepted else f"the schema is not published: {served.code}"
 
 
-@pytest.fixture
-def namespace(api: Api) -> Iterator[str]:
-    """A fresh namespace, deleted after the test; its content goes with it."""
+def _made_namespace(api: Api) -> str:
     name = f"it-{uuid.uuid4().hex[:8]}"
     created = api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     assert created.accepted, created.message
     # Pods are refused until a controller has made this; a refused ReplicaSet tries again less and less often.
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
     eventually(lambda: None if api.request("GET", account).accepted else f"{name} has no default ServiceAccount")
+    return name
+
+
+@pytest.fixture
+def namespace(api: Api) -> Iterator[str]:
+    """A fresh namespace, deleted after the test; its content goes with it."""
+    name = _made_namespace(api)
+    yield name
+    api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def empty_namespace(api: Api) -> Iterator[str]:
+    """One namespace for all tests that store nothing: what they send is a dry run."""
+    name = _made_namespace(api)
     yield name
     api.request("DELETE", f"/api/v1/namespaces/{name}")
 

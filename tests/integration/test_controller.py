@@ -53,21 +53,6 @@ def test_the_story_is_told_in_events(services: Services) -> None:
     assert {kind for kind, _, _ in services.events()} == {"Normal"}
 
 
-def test_deleting_a_service_leaves_nothing(services: Services) -> None:
-    services.apply()
-    services.until_ready()
-    answer = services.api.request("DELETE", f"{MODEL_SERVICES.format(namespace=services.namespace)}/svc")
-    assert answer.accepted
-    assert not answer.body.get("metadata", {}).get("finalizers")
-
-    def lack() -> str | None:
-        left = {kind: [item["metadata"]["name"] for item in services.all_of(kind, "svc")] for kind in (*OWNED, "Pod")}
-        return str(left) if any(left.values()) else None
-
-    # The garbage collector looks for new kinds every 30 s: right after the definition was made it knows none of ours.
-    eventually(lack, seconds=90)
-
-
 def test_a_name_of_63_characters_works(services: Services) -> None:
     name = "n" * 63
     services.apply(name)
@@ -424,3 +409,19 @@ def test_deleting_the_namespace_hangs_nothing_and_raises_no_alarm(services: Serv
 
     eventually(gone, seconds=60)
     assert "ApplyFailed" not in reasons
+
+
+def test_deleting_a_service_leaves_nothing(services: Services) -> None:
+    services.apply()
+    services.until_ready()
+    answer = services.api.request("DELETE", f"{MODEL_SERVICES.format(namespace=services.namespace)}/svc")
+    assert answer.accepted
+    assert not answer.body.get("metadata", {}).get("finalizers")
+
+    def lack() -> str | None:
+        left = {kind: [item["metadata"]["name"] for item in services.all_of(kind, "svc")] for kind in (*OWNED, "Pod")}
+        return str(left) if any(left.values()) else None
+
+    # The garbage collector looks for new kinds every 30 s: right after the definition was made it
+    # knows none of ours, which is why this test stands last.
+    eventually(lack, seconds=90)

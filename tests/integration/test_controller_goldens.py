@@ -36,9 +36,9 @@ async def applied(manifests: list[Json], kubeconfig: Path) -> list[Json]:
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_the_api_server_accepts_the_golden_objects_and_stores_what_they_say(
-    api: Api, namespace: str, path: Path
+    api: Api, empty_namespace: str, path: Path
 ) -> None:
-    manifests = documents(path, namespace)
+    manifests = documents(path, empty_namespace)
     assert manifests
     for wished, stored in zip(manifests, asyncio.run(applied(manifests, api.kubeconfig)), strict=True):
         assert drift.differences(wished, stored) == (), f"{wished['kind']} is written again and again"

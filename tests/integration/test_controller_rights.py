@@ -6,19 +6,17 @@ decides.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from localcluster import build
+from tests.harness import chart
 from tests.harness.apiserver import Api, Json, eventually
 from tests.harness.faulty_proxy import FaultyProxy
 from tests.harness.operator import Operator
 from tests.harness.services import Services
-from tests.tiers import ROOT
 
 pytestmark = pytest.mark.usefixtures("sidecars")
 
@@ -33,11 +31,7 @@ Right = tuple[str, str, str]
 
 def rendered(namespace: str, *values: str) -> list[Json]:
     """What the chart makes of these values, the rights alone."""
-    helm = build.bin_dir(go_version=build.go_version()) / "helm"
-    command = [str(helm), "template", namespace, str(ROOT / "charts/nereus"), "--namespace", namespace]
-    done = subprocess.run([*command, *values], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] in RBAC]
+    return [item for item in chart.rendered(namespace, *values) if item["kind"] in RBAC]
 
 
 def granted(objects: list[Json], account: str) -> set[Right]:

@@ -64,23 +64,23 @@ def _schema_paths(schema: Json, path: tuple[str, ...]) -> Iterator[tuple[str, ..
 
 
 @pytest.mark.parametrize("resource", ACCEPTED.values(), ids=list(ACCEPTED))
-def test_a_good_resource_is_stored_word_for_word(api: Api, namespace: str, resource: Json) -> None:
-    answer = api.try_out(resource, namespace=namespace)
+def test_a_good_resource_is_stored_word_for_word(api: Api, empty_namespace: str, resource: Json) -> None:
+    answer = api.try_out(resource, namespace=empty_namespace)
     assert answer.accepted, answer.message
     assert answer.body["spec"] == resource["spec"]
 
 
 @pytest.mark.parametrize("refusal", REFUSED, ids=str)
-def test_a_bad_resource_is_refused_with_field_and_remedy(api: Api, namespace: str, refusal: Refusal) -> None:
-    answer = api.try_out(refusal.resource, namespace=namespace)
+def test_a_bad_resource_is_refused_with_field_and_remedy(api: Api, empty_namespace: str, refusal: Refusal) -> None:
+    answer = api.try_out(refusal.resource, namespace=empty_namespace)
     assert answer.code in (400, 422), f"accepted: {answer.body}"
     for word in refusal.server_words or refusal.words:
         assert word in answer.message
 
 
-def test_kubectl_shows_every_mistake_at_once(api: Api, namespace: str) -> None:
+def test_kubectl_shows_every_mistake_at_once(api: Api, empty_namespace: str) -> None:
     resource = service(endpoint={"connectionAge": "5h"}, scaling={"replicas": 2}, models=[{**MODEL, "name": "m m"}])
-    applied = api.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(resource))
+    applied = api.kubectl("apply", "-n", empty_namespace, "-f", "-", stdin=json.dumps(resource))
     assert applied.returncode != 0
     for field in ("spec.endpoint.connectionAge", "spec.scaling", "spec.models[0].name"):
         assert f"* {field}: Invalid value" in applied.stderr
@@ -147,8 +147,10 @@ def mutilated(draw: st.DrawFn) -> Json:
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(resource=mutilated())
-def test_the_operator_and_the_api_server_refuse_the_same_resources(api: Api, namespace: str, resource: Json) -> None:
-    answer = api.try_out(resource, namespace=namespace)
+def test_the_operator_and_the_api_server_refuse_the_same_resources(
+    api: Api, empty_namespace: str, resource: Json
+) -> None:
+    answer = api.try_out(resource, namespace=empty_namespace)
     refusal = _refusal_of_read(resource)
     assert answer.accepted == (refusal == ""), (
         f"API server: {answer.message or 'accepts'}\noperator: {refusal or 'accepts'}"
@@ -156,8 +158,8 @@ def test_the_operator_and_the_api_server_refuse_the_same_resources(api: Api, nam
 
 
 @pytest.mark.parametrize("name", ["a", "a-1", "n" * 63, "n" * 64, "a-", "-a", "9a", "a.b", "A", "a_b"])
-def test_the_operator_and_the_api_server_refuse_the_same_names(api: Api, namespace: str, name: str) -> None:
-    assert api.try_out(service(name), namespace=namespace).accepted == (_refusal_of_read(service(name)) == "")
+def test_the_operator_and_the_api_server_refuse_the_same_names(api: Api, empty_namespace: str, name: str) -> None:
+    assert api.try_out(service(name), namespace=empty_namespace).accepted == (_refusal_of_read(service(name)) == "")
 
 
 def _refusal_of_read(resource: Json) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,16 +19,19 @@ pytestmark = pytest.mark.timeout(180)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts an example, once for all tests of it."""
     try:
         installation()
     except UnavailableError as error:
         pytest.skip(str(error))
     with ExitStack() as stack:
 
+        @functools.cache
         def start_example(example: str) -> Running:
-            return start(yaml.safe_load_all((EXAMPLES / f"{example}.yaml").read_text()), tmp_path, stack)
+            documents = yaml.safe_load_all((EXAMPLES / f"{example}.yaml").read_text())
+            return start(documents, tmp_path_factory.mktemp(example), stack)
 
         yield start_example
 

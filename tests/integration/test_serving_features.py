@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,82 +69,12 @@ def scale(*, factor: int = 1, counts: bool = False, seconds: float = 0) -> str:
     return SCALE.format(factor=factor, counts=int(counts), seconds=seconds)
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Any]:
-    try:
-        installation()
-    except UnavailableError as error:
-        pytest.skip(str(error))
-    with ExitStack() as stack:
-
-        def begin(files: dict[str, str], **spec: Any) -> Running:
-            data = {f"{name}.model.py": code for name, code in files.items()}
-            config_map = {"kind": "ConfigMap", "metadata": {"name": "files"}, "data": data}
-            return start([config_map, service(**spec)], tmp_path, stack)
-
-        yield begin
-
-
-def ask(running: Running, name: str, number: float) -> float:
-    value = np.array([number], dtype=np.float32)
-    return float(running.infer(name, "x", value, "FP32", "y")[0])
-
-
-def metric(running: Running, name: str, **labels: str) -> float:
-    """One sample of the server's metrics; 0 when it has none of these labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{running.server.metrics_port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    wanted = {f'{label}="{value}"' for label, value in labels.items()}
-    for line in lines:
-        found = re.fullmatch(rf"{name}\{{(.*)\}} (\S+)", line)
-        if found and wanted <= set(found[1].split(",")):
-            return float(found[2])
-    return 0.0
-
-
-def test_a_repeated_request_is_answered_from_the_response_cache(serve: Any) -> None:
-    running: Running = serve(
-        {"cached": scale(counts=True), "plain": scale(counts=True)},
-        models=[model("cached", responseCache=True), model("plain")],
-    )
-    assert running.client.get_model_config("cached")["response_cache"] == {"enable": True}
-    assert not running.client.get_model_config("plain").get("response_cache", {}).get("enable")
-    assert [ask(running, "cached", 10) for _ in range(3)] == [11, 11, 11], "run once, remembered twice"
-    assert ask(running, "cached", 20) == 22
-    assert [ask(running, "plain", 10) for _ in range(3)] == [11, 12, 13]
-    assert metric(running, "nv_cache_num_hits_per_model", model="cached") == 2
-    assert metric(running, "nv_cache_num_misses_per_model", model="cached") == 2
-
-
 def ensemble(name: str, *steps: Json) -> Json:
     return {"name": name, "inputs": [tensor("x")], "outputs": [tensor("y")], "ensemble": {"steps": list(steps)}}
 
 
 def step(name: str, source: str, target: str) -> Json:
     return {"model": name, "inputMap": {"x": source}, "outputMap": {"y": target}}
-
-
-def test_an_ensemble_runs_its_steps_whatever_their_order(serve: Any) -> None:
-    """The ensembles stand first, one within the other, so that nothing they need is loaded before them."""
-    running: Running = serve(
-        {"double": scale(factor=2), "triple": scale(factor=3)},
-        models=[
-            ensemble("a-outer", step("b-inner", "x", "t"), step("double", "t", "y")),
-            ensemble("b-inner", step("triple", "half", "y"), step("double", "x", "half")),
-            model("double"),
-            model("triple"),
-        ],
-    )
-    assert ask(running, "b-inner", 1) == 6
-    assert ask(running, "a-outer", 1) == 12
-    told = running.client.get_model_config("a-outer")
-    assert told["platform"] == "ensemble"
-    assert [
-        (one["model_name"], one["input_map"], one["output_map"]) for one in told["ensemble_scheduling"]["step"]
-    ] == [
-        ("b-inner", {"x": "x"}, {"y": "t"}),
-        ("double", {"x": "t"}, {"y": "y"}),
-    ]
 
 
 ADD_UP = """
@@ -176,30 +105,113 @@ CONTROLS = [
     {"name": "END", "kind": "End", "dataType": "BOOL"},
     {"name": "ID", "kind": "CorrelationID"},
 ]
+LIMITER = {"resources": [{"name": "unit", "global": True, "count": 1}], "priority": 2}
 
 
-def continue_with(running: Running, sequence: int, number: float, *, start: bool = False, end: bool = False) -> float:
+def sums(name: str, sequence: Json, **fields: Any) -> Json:
+    """A model that adds up the numbers of each sequence."""
+    batching = {"mode": "Sequence", "sequence": {**sequence, "controls": CONTROLS}}
+    return model(name, maxBatchSize=4, batching=batching, **fields)
+
+
+MODELS = [
+    ensemble("a-outer", step("b-inner", "x", "t"), step("double", "t", "y")),
+    ensemble("b-inner", step("triple", "half", "y"), step("double", "x", "half")),
+    model("double"),
+    model("triple"),
+    model("cached", responseCache=True),
+    model("plain"),
+    model("turns", instances={"count": 4, "rateLimiter": LIMITER}),
+    model("free", instances={"count": 4}),
+    sums("direct", {"strategy": "Direct", "maxIdle": "1500ms"}, instances={"count": 2}),
+    sums("oldest", {"strategy": "Oldest", "maxCandidates": 3, "maxIdle": "1500ms"}, instances={"count": 2}),
+    sums("impatient", {"maxIdle": "300ms"}),
+]
+CODE = {
+    "double": scale(factor=2),
+    "triple": scale(factor=3),
+    "cached": scale(counts=True),
+    "plain": scale(counts=True),
+    "turns": scale(seconds=0.3),
+    "free": scale(seconds=0.3),
+    **dict.fromkeys(("direct", "oldest", "impatient"), ADD_UP),
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One server with the models of every test: whether a feature works must not depend on what else is served."""
+    try:
+        installation()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    data = {f"{name}.model.py": code for name, code in CODE.items()}
+    config_map = {"kind": "ConfigMap", "metadata": {"name": "files"}, "data": data}
+    with ExitStack() as stack:
+        yield start([config_map, service(models=MODELS)], tmp_path_factory.mktemp("features"), stack)
+
+
+def ask(running: Running, name: str, number: float) -> float:
+    value = np.array([number], dtype=np.float32)
+    return float(running.infer(name, "x", value, "FP32", "y")[0])
+
+
+def metric(running: Running, name: str, **labels: str) -> float:
+    """One sample of the server's metrics; 0 when it has none of these labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{running.server.metrics_port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    wanted = {f'{label}="{value}"' for label, value in labels.items()}
+    for line in lines:
+        found = re.fullmatch(rf"{name}\{{(.*)\}} (\S+)", line)
+        if found and wanted <= set(found[1].split(",")):
+            return float(found[2])
+    return 0.0
+
+
+def test_a_repeated_request_is_answered_from_the_response_cache(running: Running) -> None:
+    assert running.client.get_model_config("cached")["response_cache"] == {"enable": True}
+    assert not running.client.get_model_config("plain").get("response_cache", {}).get("enable")
+    assert [ask(running, "cached", 10) for _ in range(3)] == [11, 11, 11], "run once, remembered twice"
+    assert ask(running, "cached", 20) == 22
+    assert [ask(running, "plain", 10) for _ in range(3)] == [11, 12, 13]
+    assert metric(running, "nv_cache_num_hits_per_model", model="cached") == 2
+    assert metric(running, "nv_cache_num_misses_per_model", model="cached") == 2
+
+
+def test_an_ensemble_runs_its_steps_whatever_their_order(running: Running) -> None:
+    """The ensembles stand first, one within the other, so that nothing they need is loaded before them."""
+    assert ask(running, "b-inner", 1) == 6
+    assert ask(running, "a-outer", 1) == 12
+    told = running.client.get_model_config("a-outer")
+    assert told["platform"] == "ensemble"
+    assert [
+        (one["model_name"], one["input_map"], one["output_map"]) for one in told["ensemble_scheduling"]["step"]
+    ] == [
+        ("b-inner", {"x": "x"}, {"y": "t"}),
+        ("double", {"x": "t"}, {"y": "y"}),
+    ]
+
+
+def continue_with(
+    running: Running, name: str, sequence: int, number: float, *, start: bool = False, end: bool = False
+) -> float:
     """The next request of a sequence."""
     value = triton_http.InferInput("x", [1, 1], "FP32")
     value.set_data_from_numpy(np.array([[number]], dtype=np.float32))
-    answer = running.client.infer("sums", [value], sequence_id=sequence, sequence_start=start, sequence_end=end)
+    answer = running.client.infer(name, [value], sequence_id=sequence, sequence_start=start, sequence_end=end)
     return float(answer.as_numpy("y").item())
 
 
 @pytest.mark.parametrize(
-    ("strategy", "told"),
+    ("name", "told"),
     [
-        ({"strategy": "Direct"}, {"direct": {"max_queue_delay_microseconds": 0, "minimum_slot_utilization": 0}}),
-        ({"strategy": "Oldest", "maxCandidates": 3}, {"oldest": {"max_candidate_sequences": 3}}),
+        ("direct", {"direct": {"max_queue_delay_microseconds": 0, "minimum_slot_utilization": 0}}),
+        ("oldest", {"oldest": {"max_candidate_sequences": 3}}),
     ],
-    ids=["direct", "oldest"],
 )
-def test_requests_of_a_sequence_reach_the_instance_that_knows_it(serve: Any, strategy: Json, told: Json) -> None:
+def test_requests_of_a_sequence_reach_the_instance_that_knows_it(running: Running, name: str, told: Json) -> None:
     """Two instances each keep their own sums: a request that went to the other one would be answered wrongly."""
-    sequence = {**strategy, "maxIdle": "1500ms", "controls": CONTROLS}
-    sums = model("sums", maxBatchSize=4, instances={"count": 2}, batching={"mode": "Sequence", "sequence": sequence})
-    running: Running = serve({"sums": ADD_UP}, models=[sums])
-    batcher = running.client.get_model_config("sums")["sequence_batching"]
+    batcher = running.client.get_model_config(name)["sequence_batching"]
     assert int(batcher["max_sequence_idle_microseconds"]) == 1_500_000
     [(chosen, settings)] = told.items()
     assert settings.items() <= batcher[chosen].items()
@@ -210,24 +222,21 @@ def test_requests_of_a_sequence_reach_the_instance_that_knows_it(serve: Any, str
         "ID": "CONTROL_SEQUENCE_CORRID",
     }
 
-    assert [continue_with(running, one, one, start=True) for one in (1, 2, 3)] == [1, 2, 3]
-    assert [continue_with(running, one, 10) for one in (3, 1, 2)] == [13, 11, 12]
-    assert [continue_with(running, one, 100, end=True) for one in (2, 3, 1)] == [112, 113, 111]
+    assert [continue_with(running, name, one, one, start=True) for one in (1, 2, 3)] == [1, 2, 3]
+    assert [continue_with(running, name, one, 10) for one in (3, 1, 2)] == [13, 11, 12]
+    assert [continue_with(running, name, one, 100, end=True) for one in (2, 3, 1)] == [112, 113, 111]
     with pytest.raises(InferenceServerException, match="must specify the START flag"):
-        continue_with(running, 1, 1)
+        continue_with(running, name, 1, 1)
 
 
-def test_a_sequence_that_is_silent_for_too_long_is_over(serve: Any) -> None:
-    sequence = {"maxIdle": "300ms", "controls": CONTROLS}
-    sums = model("sums", maxBatchSize=4, batching={"mode": "Sequence", "sequence": sequence})
-    running: Running = serve({"sums": ADD_UP}, models=[sums])
-    assert continue_with(running, 7, 1, start=True) == 1
-    assert continue_with(running, 7, 1) == 2
+def test_a_sequence_that_is_silent_for_too_long_is_over(running: Running) -> None:
+    assert continue_with(running, "impatient", 7, 1, start=True) == 1
+    assert continue_with(running, "impatient", 7, 1) == 2
 
     def refused() -> bool:
         time.sleep(0.6)  # asked sooner it would not be silent: each request lets the sequence live on
         try:
-            continue_with(running, 7, 1)
+            continue_with(running, "impatient", 7, 1)
         except InferenceServerException as error:
             return "must specify the START flag" in str(error)
         return False
@@ -247,17 +256,9 @@ def seconds_of_four_at_once(running: Running, name: str) -> float:
     return time.monotonic() - began
 
 
-def test_instances_that_share_a_resource_take_turns(serve: Any) -> None:
+def test_instances_that_share_a_resource_take_turns(running: Running) -> None:
     """Four copies each: those that need the only unit run one after another, the others beside each other."""
-    limiter = {"resources": [{"name": "unit", "global": True, "count": 1}], "priority": 2}
-    running: Running = serve(
-        {"turns": scale(seconds=0.3), "free": scale(seconds=0.3)},
-        models=[
-            model("turns", instances={"count": 4, "rateLimiter": limiter}),
-            model("free", instances={"count": 4}),
-        ],
-    )
     [group] = running.client.get_model_config("turns")["instance_group"]
-    assert group["rate_limiter"] == {"resources": [{"name": "unit", "global": True, "count": 1}], "priority": 2}
+    assert group["rate_limiter"] == LIMITER
     assert seconds_of_four_at_once(running, "turns") >= 4 * 0.3
     assert seconds_of_four_at_once(running, "free") < 4 * 0.3

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +57,7 @@ class Pod:
     sidecar: SidecarProcess
     triton: TritonServer
     plans: dict[str, ModelPlan] = field(default_factory=dict)
+    _log_read: int = 0
 
     def source(self, name: str, *, factor: int = 2, initialize: str = "pass", seconds: float = 0.0) -> Path:
         """A ConfigMap's directory; written again, it is a change of the model."""
@@ -92,6 +95,10 @@ class Pod:
     def ready(self) -> bool:
         return self.sidecar.get("/ready")[0] == 200
 
+    def serves(self) -> bool:
+        """Ready, and with every model of the plan loaded: what a pod that was ready before comes to."""
+        return self.ready() and all(self.model(name).state is ModelState.READY for name in self.plans)
+
     def model(self, name: str) -> ModelReport:
         """What the sidecar says of a model; Pending while it has not heard of it."""
         known = {model.name: model for model in self.sidecar.report().models}
@@ -106,22 +113,51 @@ class Pod:
         return self.model(name)
 
     def loads(self, name: str) -> int:
-        """How often Triton began to load a version of the model, by its log."""
-        return self.triton.log.read_text(errors="replace").count(f'"loading: {name}:')
+        """How often Triton began to load a version of the model during this test, by its log."""
+        return self.triton.log.read_bytes()[self._log_read :].decode(errors="replace").count(f'"loading: {name}:')
+
+    def empty(self) -> None:
+        """As it was before the first plan."""
+        self.plans.clear()
+        self.apply()
+        self.until(lambda: not self.sidecar.report().models)
+        shutil.rmtree(self.root / "sources", ignore_errors=True)
+        self._log_read = self.triton.log.stat().st_size
 
 
-@pytest.fixture
-def pod(tmp_path: Path) -> Iterator[Pod]:
+@contextmanager
+def _pod(root: Path) -> Iterator[Pod]:
     try:
         installation()
     except UnavailableError as error:
         pytest.skip(f"no real Triton here: {error}")
-    triton = TritonServer(tmp_path / "models", tmp_path / "triton.log")
+    triton = TritonServer(root / "models", root / "triton.log")
     http_port, grpc_port, metrics_port = triton.ports
     arguments = ("--drain-min=0.5", "--drain-max=20", "--drain-counts-loopback")
-    sidecar = SidecarProcess(tmp_path, (http_port, grpc_port, metrics_port), arguments)
+    sidecar = SidecarProcess(root, (http_port, grpc_port, metrics_port), arguments)
     with triton, sidecar:
-        yield Pod(tmp_path, sidecar, triton)
+        yield Pod(root, sidecar, triton)
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Iterator[Pod]:
+    """A pod that has not started yet, for one test."""
+    with _pod(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def long_lived_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+    with _pod(tmp_path_factory.mktemp("pod")) as made:
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def running_pod(long_lived_pod: Pod) -> Pod:
+    """A pod that runs, with nothing in its plan: for tests that do not ask how a pod starts."""
+    long_lived_pod.empty()
+    return long_lived_pod
 
 
 def test_a_plan_becomes_a_served_model_with_the_merged_configuration(pod: Pod) -> None:
@@ -146,16 +182,18 @@ def test_a_plan_becomes_a_served_model_with_the_merged_configuration(pod: Pod) -
     assert 'nereus_model_ready{model="m"} 1' in pod.sidecar.get("/metrics")[1]
 
 
-def test_only_who_has_the_key_may_change_what_is_loaded(pod: Pod) -> None:
+def test_only_who_has_the_key_may_change_what_is_loaded(running_pod: Pod) -> None:
+    pod = running_pod
     pod.source("m")
     pod.serve("m")
-    pod.start()
-    pod.until(pod.ready)
+    pod.apply()
+    pod.until(pod.serves)
     assert pod.triton.request("/v2/repository/models/m/unload", {}, key="guess")[0] == 403
     assert pod.triton.infer("m", [1]) == [2]
 
 
-def test_a_model_without_configuration_is_completed_by_triton(pod: Pod) -> None:
+def test_a_model_without_configuration_is_completed_by_triton(running_pod: Pod) -> None:
+    pod = running_pod
     folder = pod.source("m")
     (folder / "config.pbtxt").unlink()
     completion = """
@@ -168,17 +206,18 @@ def test_a_model_without_configuration_is_completed_by_triton(pod: Pod) -> None:
 """
     (folder / "model.py").write_text((folder / "model.py").read_text() + completion)
     pod.serve("m")
-    pod.start()
-    pod.until(pod.ready)
+    pod.apply()
+    pod.until(pod.serves)
     assert pod.triton.infer("m", [3]) == [6]
 
 
-def test_models_come_and_go_without_a_restart(pod: Pod) -> None:
+def test_models_come_and_go_without_a_restart(running_pod: Pod) -> None:
+    pod = running_pod
     for name in ("first", "My.model_v1-2"):
         pod.source(name)
     pod.serve("first")
-    pod.start()
-    pod.until(pod.ready)
+    pod.apply()
+    pod.until(pod.serves)
     pod.serve("My.model_v1-2")
     pod.apply()
     pod.reaches("My.model_v1-2", ModelState.READY)
@@ -217,11 +256,12 @@ def test_a_reload_that_fails_keeps_the_old_model_serving_also_over_a_crash_of_tr
     assert pod.triton.infer("m", [1]) == [5]
 
 
-def test_a_configuration_that_triton_refuses_is_reported_and_changes_nothing(pod: Pod) -> None:
+def test_a_configuration_that_triton_refuses_is_reported_and_changes_nothing(running_pod: Pod) -> None:
+    pod = running_pod
     pod.source("m")
     pod.serve("m")
-    pod.start()
-    pod.until(pod.ready)
+    pod.apply()
+    pod.until(pod.serves)
     pod.serve("m", fields="dynamic_batching { preferred_batch_size: [64] }")
     pod.apply()
     model = pod.reaches("m", ModelState.LOAD_FAILED, "Poll failed for model directory 'm'")
@@ -262,7 +302,8 @@ def test_a_source_that_is_missing_does_not_keep_the_others_from_being_served(pod
     assert pod.triton.infer("late", [1]) == [2]
 
 
-def test_an_ensemble_loads_when_its_steps_do(pod: Pod) -> None:
+def test_an_ensemble_loads_when_its_steps_do(running_pod: Pod) -> None:
+    pod = running_pod
     folder = pod.root / "sources" / "a-ensemble"
     folder.mkdir(parents=True)
     (folder / "config.pbtxt").write_text(
@@ -273,10 +314,10 @@ def test_an_ensemble_loads_when_its_steps_do(pod: Pod) -> None:
     )
     pod.serve("a-ensemble")
     pod.serve("step")
-    pod.start()
+    pod.apply()
     pod.reaches("a-ensemble", ModelState.LOAD_FAILED)
     pod.source("step")
-    pod.until(pod.ready)
+    pod.until(pod.serves)
     assert pod.triton.infer("a-ensemble", [4]) == [8]
 
 
@@ -312,11 +353,12 @@ def test_a_sidecar_that_restarts_touches_nothing_that_is_served(pod: Pod) -> Non
     assert (after.started_at, after.ready_at) == (before.started_at, before.ready_at)
 
 
-def test_batching_changes_live_without_a_failed_request(pod: Pod) -> None:
+def test_batching_changes_live_without_a_failed_request(running_pod: Pod) -> None:
+    pod = running_pod
     pod.source("m", seconds=0.002)
     pod.serve("m")
-    pod.start()
-    pod.until(pod.ready)
+    pod.apply()
+    pod.until(pod.serves)
     with Clients(pod.triton.http_port, count=4) as clients:
         pod.until(lambda: clients.answered > 50)
         pod.serve("m", fields="dynamic_batching { max_queue_delay_microseconds: 500 }")
@@ -334,11 +376,12 @@ def test_batching_changes_live_without_a_failed_request(pod: Pod) -> None:
     assert clients.failures == []
 
 
-def test_loading_a_slow_model_does_not_hold_up_the_clients_of_another(pod: Pod) -> None:
+def test_loading_a_slow_model_does_not_hold_up_the_clients_of_another(running_pod: Pod) -> None:
+    pod = running_pod
     pod.source("m")
     pod.serve("m")
-    pod.start()
-    pod.until(pod.ready)
+    pod.apply()
+    pod.until(pod.serves)
     with Clients(pod.triton.http_port, count=16) as clients:
         pod.until(lambda: clients.answered > 200)
         clients.slowest = 0.0

@@ -17,6 +17,7 @@ import difflib
 import functools
 import importlib.util
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -174,8 +175,18 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
-@functools.cache
+_MAKING = threading.Lock()
+"""A cache does not keep two threads from making two classes at once, and protobuf merges a message of one into a
+message of the other without its fields and without a word (a sidecar prepares several models at the same time)."""
+
+
 def _message_class() -> Any:
+    with _MAKING:
+        return _made_once()
+
+
+@functools.cache
+def _made_once() -> Any:
     file = descriptor_pb2.FileDescriptorProto.FromString(_schema_module().DESCRIPTOR.serialized_pb)
     file.syntax = "proto2"  # gives every singular field explicit presence; the text form stays the same
     pool = descriptor_pool.DescriptorPool()

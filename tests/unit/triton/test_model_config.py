@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -172,3 +173,26 @@ def test_what_nobody_said_is_filled_in_and_what_a_field_forbids_is_taken_out() -
     off = model_config.layered(defaults=none, source=batching, text=default, removes=("dynamic_batching",), fields=none)
     assert not off.config.HasField("dynamic_batching")
     assert off.conflicts == ()
+
+
+def test_the_first_models_that_are_merged_at_the_same_time_keep_their_fields() -> None:
+    """In a fresh process, because only the first use makes the message class."""
+    program = """
+import sys, threading
+from nereus.triton import model_config
+sys.setswitchinterval(1e-6)
+start, found = threading.Barrier(8), []
+def merge():
+    start.wait()
+    found.append(str(model_config.merge(model_config.parse('input { name: "x" dims: [1] }')).config))
+threads = [threading.Thread(target=merge) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(found) == 8 and len(set(found)) == 1 and "x" in found[0], set(found)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
