@@ -4,6 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(NEREUS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nereus)
 LOCK := $(shell sha256sum requirements/dev.txt 2>/dev/null | cut -c1-12)
 VENV := $(CACHE)/venv/$(LOCK)
+FETCH_VENV := $(CACHE)/venv/fetch-$(shell sha256sum requirements/fetch.txt 2>/dev/null | cut -c1-12)
 PY := PYTHONPATH=operator PYTHONWARNINGS= $(VENV)/bin/python
 TIER ?= all
 export NEREUS_CACHE := $(CACHE)
@@ -22,6 +23,17 @@ $(VENV)/.complete:
 	  rm -rf $(VENV) && python3 -m venv $(VENV) && \
 	  set -o pipefail && $(VENV)/bin/pip install --progress-bar off --disable-pip-version-check --require-hashes \
 	    -r requirements/dev.txt | sed -un 's/^Collecting \([^ ]*\).*/  \1/p; s/^Installing collected.*/  installing/p' && touch $@; }
+
+.PHONY: fetch-venv print-fetch-venv
+fetch-venv: $(FETCH_VENV)/.complete ## what the sidecar's image has, for the tests that fetch from object stores
+print-fetch-venv:
+	@echo $(FETCH_VENV)
+$(FETCH_VENV)/.complete:
+	@mkdir -p $(dir $(FETCH_VENV)) && exec 9>$(FETCH_VENV).lock && flock 9 && test -f $@ || { \
+	  echo "installing the packages of the sidecar's image into the cache (once per lock file)" && \
+	  rm -rf $(FETCH_VENV) && python3 -m venv $(FETCH_VENV) && \
+	  $(FETCH_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+	    -r requirements/fetch.txt && touch $@; }
 
 .PHONY: lock
 lock: venv ## lock the dependencies again (after a change of requirements/*.in)

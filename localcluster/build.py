@@ -62,6 +62,8 @@ TOOLS = Module(
 )
 PAUSE = Module("pause", "pause", packages=(".",))
 MODULES = (PAUSE, KUBERNETES, ETCD, TOOLS)
+"""What a cluster needs. Others are built only for those who ask for them (`ensure_module`)."""
+S3 = Module("s3", "versitygw, an S3 server for tests (about a minute on 2 cores)")
 
 
 def required_version(module: Module, path: str) -> str:
@@ -150,6 +152,17 @@ def ensure_binaries(*, progress: Progress) -> Path:
             if not built_dir(module, go_version=version).is_dir():
                 _build(module, version=version, count=f"{number}/{len(missing)}", progress=progress)
         _link(target, [built_dir(module, go_version=version) for module in MODULES])
+    return target
+
+
+def ensure_module(module: Module, *, progress: Progress) -> Path:
+    """Build one module if it is missing; the directory of its binaries."""
+    version = go_version()
+    target = built_dir(module, go_version=version)
+    if not target.is_dir():
+        with _build_lock(progress):
+            if not target.is_dir():
+                _build(module, version=version, count="1/1", progress=progress)
     return target
 
 

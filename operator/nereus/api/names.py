@@ -66,6 +66,7 @@ PATH_REPOSITORY = "/models"
 PATH_PLAN = "/nereus/plan"
 PATH_RUN = "/nereus/run"
 PATH_SOURCES = "/nereus/sources"
+PATH_CREDENTIALS = "/nereus/credentials"
 PATH_ADMIN_KEY = f"{PATH_RUN}/admin-key"
 
 PLAN_SHARDS = 4
@@ -101,6 +102,11 @@ def plan_revision_name(service_name: str, revision: str) -> str:
 def source_mount(scheme: str, name: str) -> str:
     """Where a volume-backed source (`configmap`, `pvc`) is mounted, in the sidecar and in Triton alike."""
     return f"{PATH_SOURCES}/{scheme}/{name}"
+
+
+def credentials_mount(secret: str) -> str:
+    """Where the Secret of a source is mounted, in the sidecar only."""
+    return f"{PATH_CREDENTIALS}/{secret}"
 
 
 def selector_labels(service_name: str) -> dict[str, str]:

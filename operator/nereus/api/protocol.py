@@ -48,7 +48,9 @@ class ModelPlan:
     `config_text` and `fields_text` are ModelConfig protobuf texts: what a stated default asks for, what the user
     wrote, and what the fields of the resource say. Precedence: defaults_text < config.pbtxt in the source <
     config_text < fields_text. `removes` are paths such as `dynamic_batching` that are cleared below fields_text: how
-    "Off" is said, which no text can say.
+    "Off" is said, which no text can say. `revision` and `checksum` pin a downloaded source; `credentials` is the
+    directory where its Secret is mounted. These three are written only where they are given, so that a plan without
+    them is the same text in every release.
     """
 
     name: str
@@ -59,9 +61,14 @@ class ModelPlan:
     fields_text: str = ""
     removes: tuple[str, ...] = ()
     versions: tuple[int, ...] = ()
+    revision: str = ""
+    checksum: str = ""
+    credentials: str = ""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        later = ("revision", "checksum", "credentials")
+        data = {name: value for name, value in asdict(self).items() if value or name not in later}
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> ModelPlan:
@@ -125,6 +132,7 @@ class ModelReport:
     versions: tuple[str, ...] = ()
     fetch_seconds: float | None = None
     fetched_bytes: int | None = None
+    total_bytes: int | None = None
     load_seconds: float | None = None
     conflicts: tuple[str, ...] = ()
     version_bytes: int | None = None
@@ -204,6 +212,7 @@ _MODEL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "versions": _are_texts,
     "fetch_seconds": _is_amount,
     "fetched_bytes": _is_amount,
+    "total_bytes": _is_amount,
     "load_seconds": _is_amount,
     "conflicts": _are_texts,
     "version_bytes": _is_amount,

@@ -38,7 +38,13 @@ _KUBERNETES_NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 SOURCE_PATTERN = (
     rf"^(configmap://{_KUBERNETES_NAME}(/[-._a-zA-Z0-9]+)?"
     rf"|pvc://{_KUBERNETES_NAME}(/[^/?#\x00-\x20\x7f]+)*/?"
+    r"|(s3|gs)://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9](/[^?#\x00-\x20\x7f]*)?"
+    r"|hf://[a-zA-Z0-9][-_.a-zA-Z0-9]{0,95}/[a-zA-Z0-9][-_.a-zA-Z0-9]{0,95}(/[^/?#@\x00-\x20\x7f]+)*/?"
     r"|https://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^#\x00-\x20\x7f]*)?)$"
+)
+SOURCE_FORMS = (
+    "s3://BUCKET/PATH, gs://BUCKET/PATH, hf://ORG/REPO[/PATH], https://HOST/PATH, pvc://CLAIM/PATH or"
+    " configmap://NAME[/PREFIX]"
 )
 MAX_SOURCE_LENGTH = 2048
 SOURCE_ESCAPE_PATTERN = r"/\.\.(/|$)"
@@ -219,8 +225,8 @@ def decimal_of(quantity: str | int) -> Decimal | None:
 
 @dataclass(frozen=True)
 class SourceUri:
-    """Where a model comes from. `name` is the ConfigMap, the claim, or the host; `path` what follows, without
-    the leading slash."""
+    """Where a model comes from. `name` is the ConfigMap, the claim, the bucket, the organisation, or the host;
+    `path` what follows, without the leading slash."""
 
     text: str
     scheme: str
@@ -233,10 +239,7 @@ class SourceUri:
         if len(text) > MAX_SOURCE_LENGTH:
             raise ValueError(f"{text[:60]!r}... has {len(text)} characters; at most {MAX_SOURCE_LENGTH} are accepted")
         if not re.fullmatch(SOURCE_PATTERN, text):
-            raise ValueError(
-                f"{text!r} is not a model source; write configmap://NAME[/PREFIX], pvc://CLAIM/PATH"
-                " or https://HOST/PATH"
-            )
+            raise ValueError(f"{text!r} is not a model source; write {SOURCE_FORMS}")
         scheme, _, rest = text.partition("://")
         name, _, path = rest.partition("/")
         if re.search(SOURCE_ESCAPE_PATTERN, text):
@@ -263,7 +266,7 @@ class SourceUri:
             VALIDATIONS: [
                 {
                     "rule": f"self.matches(r'{SOURCE_PATTERN}')",
-                    "message": "must be configmap://NAME[/PREFIX], pvc://CLAIM/PATH or https://HOST/PATH",
+                    "message": f"must be {SOURCE_FORMS}",
                 },
                 {
                     "rule": f"!self.matches(r'{SOURCE_ESCAPE_PATTERN}')",

@@ -48,7 +48,17 @@ def stale_plan(case: Case) -> Iterator[Finding]:
 
 def fetching(case: Case) -> Iterator[Finding]:
     if waiting := _left(case, *FETCHING):
-        yield case.found(Reason.FETCHING_MODELS, f"fetches {words.listed(waiting)}")
+        yield case.found(Reason.FETCHING_MODELS, f"fetches {words.listed(waiting)}{_how_far(case, waiting)}")
+
+
+def _how_far(case: Case, waiting: list[str]) -> str:
+    """How much has arrived, in steps of a tenth: a number that ticks would be a write of the status each time."""
+    reports = [report for name in waiting if (report := case.world.model(case.pod, name)) and report.total_bytes]
+    total = sum(report.total_bytes or 0 for report in reports)
+    if not total:
+        return ""
+    tenths = int(10 * sum(report.fetched_bytes or 0 for report in reports) / total)
+    return f" ({10 * min(tenths, 10)} % of {words.size(total)})"
 
 
 def loading(case: Case) -> Iterator[Finding]:

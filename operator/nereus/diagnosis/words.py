@@ -60,6 +60,17 @@ def listed(names: Iterable[str], *, most: int = 3) -> str:
     return shown if len(every) <= most else f"{shown} and {len(every) - most} more"
 
 
+def size(amount: float) -> str:
+    """Bytes as a person says them: two figures and a binary unit, such as 3.4 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount /= 1024
+    else:
+        unit = "TiB"
+    return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"
+
+
 def counted(count: int, noun: str) -> str:
     """`1 pod`, `2 pods`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

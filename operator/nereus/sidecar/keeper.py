@@ -27,6 +27,7 @@ from nereus.sidecar.repository import Repository
 from nereus.sidecar.state import Board, Record
 
 PARALLEL_FETCHES = 4
+PROGRESS_SECONDS = 0.5
 PROGRESS_LOG_SECONDS = 10.0
 _MARKER = "source.json"
 
@@ -84,7 +85,8 @@ class Keeper:
         if self._preparing or not all(record.tried for record in self.board.planned):
             return None
         publications = [p for record in self.board.records.values() for p in (record.wanted, record.good) if p]
-        return frozenset(publication.source for publication in publications if publication.source)
+        begun = {record.identity for record in self.board.planned if record.identity}
+        return frozenset(publication.source for publication in publications if publication.source) | begun
 
     def _record(self, name: str) -> Record:
         record = self.board.records.get(name)
@@ -132,7 +134,9 @@ class Keeper:
         """Source to publication, once. Returns what to watch, or None for a source that never changes."""
         source = source_of(model, self.context)
         fingerprint = await asyncio.to_thread(source.fingerprint)
-        identity = f"{model.source.partition('://')[0]}-{_digest(model.source, model.directory, fingerprint)}"
+        pins = [pin for pin in (model.revision, model.checksum) if pin]
+        parts = (model.source, model.directory, fingerprint, *pins)
+        record.identity = identity = f"{model.source.partition('://')[0]}-{_digest(*parts)}"
         root, kept = await self._fetched(record, model, source, identity)
         shown = logs.redact(model.source)
         descend = not source.changes
@@ -165,17 +169,19 @@ class Keeper:
                 return folder / "tree", True
             if record.source_state not in (ModelState.FETCH_FAILED, ModelState.CONFIG_INVALID):
                 record.source_state = ModelState.FETCHING
-            staging = self.repository.staging / identity
+            staging = (self.repository.partial if source.resumes else self.repository.staging) / identity
             started = time.monotonic()
             progress = Progress()
             try:
-                await asyncio.to_thread(self.repository.discard, staging)
+                if not source.resumes:
+                    await asyncio.to_thread(self.repository.discard, staging)
                 tree = staging / "tree"
-                tree.mkdir(parents=True)
+                tree.mkdir(parents=True, exist_ok=source.resumes)
                 async with _narrated(record, model, progress, started):
                     root = await source.fetch(tree, progress)
                 seconds = time.monotonic() - started
                 record.fetch_seconds, record.fetched_bytes = round(seconds, 3), progress.done_bytes
+                record.total_bytes = progress.total_bytes
                 if root != tree:
                     return root, False
                 about = {"uri": logs.redact(model.source), "bytes": progress.done_bytes, "seconds": round(seconds, 3)}
@@ -186,8 +192,9 @@ class Keeper:
                 return folder / "tree", True
             finally:
                 progress.cancelled.set()
-                with contextlib.suppress(OSError):
-                    self.repository.discard(staging)
+                if not source.resumes:
+                    with contextlib.suppress(OSError):
+                        self.repository.discard(staging)
 
     def _failed(self, record: Record, model: ModelPlan, error: Exception, failures: int) -> float:
         """Notes why, and says how long to wait before the next attempt."""
@@ -225,9 +232,13 @@ class Keeper:
 @contextlib.asynccontextmanager
 async def _narrated(record: Record, model: ModelPlan, progress: Progress, started: float) -> AsyncIterator[None]:
     async def narrate() -> None:
+        told = started
         while True:
-            await asyncio.sleep(PROGRESS_LOG_SECONDS)
-            record.fetched_bytes = progress.done_bytes
+            await asyncio.sleep(PROGRESS_SECONDS)
+            record.fetched_bytes, record.total_bytes = progress.done_bytes, progress.total_bytes
+            if time.monotonic() - told < PROGRESS_LOG_SECONDS:
+                continue
+            told = time.monotonic()
             logs.info(
                 "fetching",
                 model=model.name,

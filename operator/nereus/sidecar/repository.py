@@ -3,6 +3,7 @@
     /models/<model>/config.pbtxt       replaced atomically and only when it changed: Triton goes by its time
     /models/<model>/<version>          a link to where the files really lie
     /models/.nereus/sources/<id>/      one fetched source: source.json (written last: it is complete) and tree/
+    /models/.nereus/partial/<id>/      one that is still being fetched, in a form from which the next attempt goes on
     /models/.nereus/state/<model>.json what was put here and what Triton has loaded, for the next life of this container
     /models/.nereus/{staging,trash}/   on the same file system, so that a rename is all that makes something visible
 
@@ -43,6 +44,7 @@ class Repository:
         self._inner = root / _INNER
         self.sources = self._inner / "sources"
         self.staging = self._inner / "staging"
+        self.partial = self._inner / "partial"
         self.empty = self._inner / "empty"
         self._state = self._inner / "state"
         self._trash = self._inner / "trash"
@@ -51,7 +53,7 @@ class Repository:
         """Makes the inner directories and removes what a killed container left half done. Raises OSError."""
         for folder in (self.staging, self._trash):
             shutil.rmtree(folder, ignore_errors=True)
-        for folder in (self.sources, self.staging, self._state, self._trash, self.empty):
+        for folder in (self.sources, self.staging, self.partial, self._state, self._trash, self.empty):
             folder.mkdir(parents=True, exist_ok=True)
 
     def models(self) -> frozenset[str]:
@@ -94,8 +96,9 @@ class Repository:
         return remembered if (self.root / name / CONFIG).is_file() else Remembered(served=remembered.served)
 
     def drop_sources(self, in_use: Collection[str]) -> list[str]:
-        """Removes the fetched sources that nothing refers to any more; their names."""
-        dropped = [path for path in self.sources.iterdir() if path.name not in in_use]
+        """Removes the sources, fetched and half fetched, that nothing refers to any more; their names."""
+        folders = (self.sources, self.partial)
+        dropped = [path for folder in folders for path in folder.iterdir() if path.name not in in_use]
         for path in dropped:
             self.discard(path)
         return [path.name for path in dropped]

@@ -43,6 +43,8 @@ class Record:
     wanted: Publication | None = None
     fetch_seconds: float | None = None
     fetched_bytes: int | None = None
+    total_bytes: int | None = None
+    identity: str = ""
 
     on_disk: str = ""
     loaded: str = ""
@@ -92,6 +94,7 @@ class Record:
             versions=self.versions,
             fetch_seconds=self.fetch_seconds,
             fetched_bytes=self.fetched_bytes,
+            total_bytes=self.total_bytes,
             load_seconds=self.load_seconds,
             conflicts=self.wanted.conflicts if self.wanted else (),
             version_bytes=self.wanted.version_bytes if self.wanted else None,

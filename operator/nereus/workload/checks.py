@@ -16,6 +16,7 @@ from nereus.workload import template
 
 _OWN_PREFIX = f"{names.GROUP}/"
 _OWN_PATHS = (names.PATH_REPOSITORY, "/nereus", template.PATH_SHARED_MEMORY)
+_OWN_VOLUMES = (template.SOURCE_VOLUME_PREFIX, template.SECRET_VOLUME_PREFIX)
 LEAST_SHARED_MEMORY = Quantity("1Mi")
 
 
@@ -32,7 +33,7 @@ def problems(service: ModelService) -> tuple[Problem, ...]:
 def _volumes(service: ModelService) -> Iterator[Problem]:
     for index, volume in enumerate(service.runtime.volumes or ()):
         name = str(volume.get("name", ""))
-        if name in template.RESERVED_VOLUMES or name.startswith(template.SOURCE_VOLUME_PREFIX):
+        if name in template.RESERVED_VOLUMES or name.startswith(_OWN_VOLUMES):
             yield Problem(f"spec.runtime.volumes[{index}].name", f"{name!r} is a name that Nereus uses: choose another")
     seen: set[str] = set()
     for index, mount in enumerate(service.runtime.volume_mounts or ()):

@@ -16,7 +16,7 @@ from nereus.api.manifests import Manifest
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.protocol import PLAN_KEY, SCHEME_ENSEMBLE, ModelPlan, Plan, digest, model_key
 from nereus.api.service import ModelService
-from nereus.api.spec.model import Model
+from nereus.api.spec.model import Model, Source
 from nereus.api.values import SourceUri
 from nereus.triton import config
 
@@ -78,7 +78,19 @@ def model_plan(model: Model) -> ModelPlan:
         fields_text=config.fields_text(model),
         removes=config.removed_paths(model),
         versions=tuple(sorted(specific or ())),
+        **_pins(model.source),
     )
+
+
+def _pins(source: Source | None) -> dict[str, str]:
+    """What only a downloaded source has."""
+    if source is None:
+        return {}
+    return {
+        "revision": source.revision or "",
+        "checksum": source.checksum or "",
+        "credentials": names.credentials_mount(source.secret_name) if source.secret_name else "",
+    }
 
 
 def _directory(uri: SourceUri) -> str:

@@ -26,6 +26,7 @@ DEFAULT_REQUESTS = {"cpu": "1", "memory": "2Gi"}
 VOLUME_TMP = "tmp"
 VOLUME_SIDECAR_TMP = "sidecar-tmp"
 SOURCE_VOLUME_PREFIX = "source-"
+SECRET_VOLUME_PREFIX = "credentials-"
 RESERVED_VOLUMES = (
     names.VOLUME_REPOSITORY,
     names.VOLUME_PLAN,
@@ -57,6 +58,8 @@ def template_inputs(service: ModelService) -> str:
         later["cache"] = cache
     if server.limits_rate(service):
         later["rate"] = True
+    if secrets := source_secrets(service):
+        later["secrets"] = list(secrets)
     return digest(
         {
             "runtime": runtime | {"sharedMemory": shared_memory(service)},
@@ -80,6 +83,12 @@ def volume_sources(service: ModelService) -> tuple[SourceUri, ...]:
     return tuple(uri for _, uri in sorted(found.items()) if uri.is_volume)
 
 
+def source_secrets(service: ModelService) -> tuple[str, ...]:
+    """The Secrets with credentials for sources, sorted."""
+    sources = (model.source for model in service.models)
+    return tuple(sorted({source.secret_name for source in sources if source is not None and source.secret_name}))
+
+
 def shared_memory(service: ModelService) -> str:
     """The size of /dev/shm. When not declared it is rounded up to a power of two, so that one more model or instance
     rarely changes the template."""
@@ -92,6 +101,11 @@ def shared_memory(service: ModelService) -> str:
     while size < SHM_BASE_MIB + SHM_PER_INSTANCE_MIB * instances:
         size *= 2
     return canonical_quantity(f"{size}Mi")
+
+
+def secret_volume(secret: str) -> str:
+    """Name of the volume of one Secret: a digest, because the name of a Secret may be longer than a volume's."""
+    return f"{SECRET_VOLUME_PREFIX}{digest(secret)}"
 
 
 def source_volume(uri: SourceUri) -> str:
@@ -199,6 +213,7 @@ def _sidecar(service: ModelService, settings: Settings) -> Json:
             {"name": names.VOLUME_PLAN, "mountPath": names.PATH_PLAN, "readOnly": True},
             {"name": names.VOLUME_RUN, "mountPath": names.PATH_RUN},
             *_source_mounts(service),
+            *_secret_mounts(service),
             *_user_mounts(service, tmp=VOLUME_SIDECAR_TMP),
         ],
     }
@@ -277,6 +292,12 @@ def _source_mounts(service: ModelService) -> Iterable[Json]:
         }
 
 
+def _secret_mounts(service: ModelService) -> Iterable[Json]:
+    """For the sidecar only: code of a model has no business with them."""
+    for secret in source_secrets(service):
+        yield {"name": secret_volume(secret), "mountPath": names.credentials_mount(secret), "readOnly": True}
+
+
 def _user_mounts(service: ModelService, *, tmp: str) -> list[Json]:
     """The user's mounts, and our /tmp unless they bring their own."""
     theirs = list(service.runtime.volume_mounts or ())
@@ -302,6 +323,11 @@ def _volumes(service: ModelService) -> list[Json]:
         {"name": VOLUME_SIDECAR_TMP, "emptyDir": {}},
     ]
     volumes += [{"name": source_volume(uri), **_source_body(uri)} for uri in volume_sources(service)]
+    # Optional for the same reason as a source's ConfigMap; readable for the group, which is the pod's fsGroup.
+    volumes += [
+        {"name": secret_volume(secret), "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}}
+        for secret in source_secrets(service)
+    ]
     return volumes + [_canonical_volume(volume) for volume in service.runtime.volumes or ()]
 
 

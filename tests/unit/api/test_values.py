@@ -79,17 +79,21 @@ def test_more_of_a_unit_is_a_larger_quantity(number: int, unit: str) -> None:
         ("pvc://claim/a/b/", "pvc", "claim", "a/b"),
         ("https://host:8443/m.tar.gz?v=1", "https", "host:8443", "m.tar.gz?v=1"),
         ("https://[::1]:8443/m.onnx", "https", "[::1]:8443", "m.onnx"),
+        ("s3://bucket.name/a/b", "s3", "bucket.name", "a/b"),
+        ("s3://bucket", "s3", "bucket", ""),
+        ("gs://bucket_name/m.onnx", "gs", "bucket_name", "m.onnx"),
+        ("hf://Acme/net-7B.v1/onnx", "hf", "Acme", "net-7B.v1/onnx"),
     ],
 )
 def test_a_source_names_its_parts(text: str, scheme: str, name: str, path: str) -> None:
     source = SourceUri.parse(text)
     assert (source.scheme, source.name, source.path) == (scheme, name, path)
-    assert source.is_volume == (scheme != "https")
+    assert source.is_volume == (scheme in ("configmap", "pvc"))
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_safe_source_or_refused(text: str) -> None:
-    for prefix in ("", "pvc://c/", "configmap://c/", "https://h/"):
+    for prefix in ("", "pvc://c/", "configmap://c/", "https://h/", "s3://bucket/", "gs://bucket/", "hf://a/b/"):
         try:
             source = SourceUri.parse(prefix + text)
         except ValueError:

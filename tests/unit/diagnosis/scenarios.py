@@ -466,6 +466,21 @@ SCENARIOS: tuple[Scenario, ...] = (
         says=("fetches resnet",),
     ),
     Scenario(
+        name="models are fetched from a store that says how large they are",
+        world=world(
+            [pod(created=-30, sidecar=running(-20))],
+            [
+                report(
+                    model(ModelState.FETCHING, fetched_bytes=1_499 << 20, total_bytes=3_482 << 20),
+                    server_live=False,
+                    fetched_at=None,
+                )
+            ],
+        ),
+        reason=Reason.FETCHING_MODELS,
+        says=("fetches resnet (40 % of 3.4 GiB)",),
+    ),
+    Scenario(
         name="Triton's image is pulled",
         world=world([pod(created=-60, sidecar=running(-50))], [report(model(ModelState.FETCHED), server_live=False)]),
         reason=Reason.CONTAINERS_STARTING,

@@ -288,8 +288,9 @@ def test_a_file_that_may_not_be_read_is_said_with_its_remedy() -> None:
 
 async def test_a_scheme_that_this_sidecar_does_not_know_is_said_with_those_it_does(pods: Callable[..., Pod]) -> None:
     pod = pods()
-    pod.follow(ModelPlan(name="m", source="s3://bucket/m"))
-    await pod.reaches(ModelState.FETCH_FAILED, words="configmap://, https://, pvc://")
+    pod.follow(ModelPlan(name="m", source="ftp://host/m"))
+    words = "configmap://, https://, pvc://, s3://, gs://, hf:// only"
+    await pod.reaches(ModelState.FETCH_FAILED, words=words)
 
 
 def config_map(folder: Path, **keys: str) -> Path:

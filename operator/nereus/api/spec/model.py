@@ -15,14 +15,75 @@ from nereus.api.spec.section import Section
 from nereus.api.spec.tensors import InputTensor, Tensor
 from nereus.api.values import SourceUri
 
+SECRET_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
+SecretName = Annotated[
+    str,
+    Field(max_length=253),
+    Rule(
+        cel=f"self.matches('{SECRET_NAME_PATTERN}')",
+        message="is no name of a Secret: choose small letters, digits, '-' and '.'",
+        holds=lambda name: re.fullmatch(SECRET_NAME_PATTERN, name) is not None,
+    ),
+]
+Checksum = Annotated[
+    str,
+    Field(max_length=71),
+    Rule(
+        cel=f"self.matches('{CHECKSUM_PATTERN}')",
+        message="a checksum is sha256: and 64 small hexadecimal digits: write what sha256sum prints",
+        holds=lambda text: re.fullmatch(CHECKSUM_PATTERN, text) is not None,
+    ),
+]
+
 
 class Source(Section):
     """Where a model's files come from."""
 
     uri: SourceUri = Field(
-        description="configmap://NAME[/PREFIX]: keys become files of version 1 (config.pbtxt the configuration,"
-        " vN.FILE a file of version N; with PREFIX only keys PREFIX.*). pvc://CLAIM/PATH: a directory on a claim, read"
-        " in place. https://HOST/PATH: a .tar.gz, .tar or .zip of a model directory, or a single model file."
+        description="s3://BUCKET/PATH, gs://BUCKET/PATH: a directory or one object of a bucket. hf://ORG/REPO[/PATH]:"
+        " files of a model on the Hugging Face Hub. configmap://NAME[/PREFIX]: keys become files of version 1"
+        " (config.pbtxt the configuration, vN.FILE a file of version N; with PREFIX only keys PREFIX.*)."
+        " pvc://CLAIM/PATH: a directory on a claim, read in place. https://HOST/PATH: a .tar.gz, .tar or .zip of a model directory, or a single model file."
+    )
+    secret_name: SecretName | None = Field(
+        None,
+        description="Secret of the same namespace with the credentials for the source; it is mounted into the sidecar"
+        " only, and a changed value is used by the next fetch. Keys: s3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,"
+        " AWS_SESSION_TOKEN, AWS_ENDPOINT_URL, AWS_REGION; gs GOOGLE_APPLICATION_CREDENTIALS (the JSON itself); hf"
+        " HF_TOKEN; https token, or username and password; all ca.crt (PEM, further authorities to trust). Naming a"
+        " Secret that the service does not use yet replaces the pods. When absent: what the pod has by itself (the"
+        " identity of runtime.serviceAccountName, variables of runtime.env), otherwise none.",
+    )
+    revision: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None,
+        description="Which version of the source. s3: version ID of one object; gs: generation of one object; hf: a"
+        " commit, a tag or a branch (only a commit never moves). When absent: what is there when a pod fetches; hf"
+        " main.",
+    )
+    checksum: Checksum | None = Field(
+        None,
+        description="sha256:HEX of what is fetched; anything else is refused. Of a single file or archive: its SHA-256."
+        " Of a directory: the SHA-256 of its list of files, as docs/sources.md computes it. When absent: only what the"
+        " store itself says of each file is compared.",
+    )
+    rules = (
+        Rule(
+            cel="!has(self.secretName) || !self.uri.matches('^(pvc|configmap)://')",
+            message="secretName is for sources that are downloaded: remove it, claims and ConfigMaps need none",
+            holds=lambda it: it.secret_name is None or not it.uri.is_volume,
+        ),
+        Rule(
+            cel="!has(self.revision) || self.uri.matches('^(s3|gs|hf)://')",
+            message="revision needs a source that has revisions (s3, gs, hf): remove it; https has checksum, and elsewhere"
+            " each version has a path or name of its own",
+            holds=lambda it: it.revision is None or it.uri.scheme in ("s3", "gs", "hf"),
+        ),
+        Rule(
+            cel="!has(self.checksum) || !self.uri.matches('^(pvc|configmap)://')",
+            message="checksum is for sources that are downloaded: remove it, claims and ConfigMaps are read in place",
+            holds=lambda it: it.checksum is None or not it.uri.is_volume,
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from nereus.api.protocol import SCHEME_ENSEMBLE, ModelPlan
-from nereus.sidecar.fetch import configmap, https, nothing, pvc
+from nereus.sidecar.fetch import configmap, https, nothing, pvc, remote
 from nereus.sidecar.fetch.base import FetchContext, FetchError, Limits, Progress, Source, SourceFactory
 from nereus.sidecar.logs import redact
 
@@ -17,6 +17,9 @@ SCHEMES: Mapping[str, SourceFactory] = MappingProxyType(
         "configmap": configmap.ConfigMapSource,
         "https": https.HttpsSource,
         "pvc": pvc.ClaimSource,
+        "s3": remote.RemoteSource,
+        "gs": remote.RemoteSource,
+        "hf": remote.RemoteSource,
         SCHEME_ENSEMBLE: nothing.NoSource,
     }
 )

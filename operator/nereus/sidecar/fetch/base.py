@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import ssl
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from nereus.api.protocol import ModelPlan
+
+PARALLEL_PROCESSES = 2
 
 
 class FetchError(Exception):
@@ -26,6 +30,7 @@ class Limits:
     free_reserve_bytes: int = 16 << 20
     connect_seconds: float = 20.0
     silence_seconds: float = 60.0
+    retry_seconds: float = 0.5
 
 
 @dataclass
@@ -46,16 +51,21 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchContext:
-    """What a source needs from the outside."""
+    """What a source needs from the outside. `python` runs the processes that fetch from object stores; each takes up to
+    150 MB, so only a few of them run at a time."""
 
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
+    python: str = sys.executable
+    processes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_PROCESSES))
 
 
 class Source(Protocol):
-    """One model's source. `changes` says whether its content may change under the same URI (a mounted volume)."""
+    """One model's source. `changes` says whether its content may change under the same URI (a mounted volume),
+    `resumes` whether a fetch goes on from what an earlier one left in the parent of `tree`."""
 
     changes: bool
+    resumes: bool
 
     def fingerprint(self) -> str:
         """Names the present content without reading it all; blocking. Raises FetchError."""

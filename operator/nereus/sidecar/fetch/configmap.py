@@ -22,6 +22,7 @@ class ConfigMapSource:
     """The keys of one ConfigMap as a Triton model directory."""
 
     changes = True
+    resumes = False
 
     def __init__(self, model: ModelPlan, context: FetchContext) -> None:
         self._context = context

@@ -36,6 +36,7 @@ class HttpsSource:
     """One file at one address. Its content is taken as fixed: a new version is a new URI."""
 
     changes = False
+    resumes = False
 
     def __init__(self, model: ModelPlan, context: FetchContext) -> None:
         self._uri = model.source

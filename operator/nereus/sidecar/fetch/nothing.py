@@ -13,6 +13,7 @@ class NoSource:
     """An empty configuration, to which the plan adds all that is said."""
 
     changes = False
+    resumes = False
 
     def __init__(self, model: ModelPlan, context: FetchContext) -> None:
         pass

@@ -19,6 +19,7 @@ class ClaimSource:
     """A Triton model directory, a plain directory of weights, or one file, on a mounted claim."""
 
     changes = True
+    resumes = False
 
     def __init__(self, model: ModelPlan, context: FetchContext) -> None:
         self._max_files = context.limits.max_files
