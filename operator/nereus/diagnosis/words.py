@@ -62,13 +62,11 @@ def listed(names: Iterable[str], *, most: int = 3) -> str:
 
 def size(amount: float) -> str:
     """Bytes as a person says them: two figures and a binary unit, such as 3.4 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            break
-        amount /= 1024
-    else:
-        unit = "TiB"
-    return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = 0
+    while amount >= 1024 and power < len(units) - 1:
+        amount, power = amount / 1024, power + 1
+    return f"{amount:.{1 if power and amount < 10 else 0}f} {units[power]}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import io
 import tarfile
 from collections.abc import AsyncIterator, Callable
@@ -291,6 +292,92 @@ async def test_a_scheme_that_this_sidecar_does_not_know_is_said_with_those_it_do
     pod.follow(ModelPlan(name="m", source="ftp://host/m"))
     words = "configmap://, https://, pvc://, s3://, gs://, hf:// only"
     await pod.reaches(ModelState.FETCH_FAILED, words=words)
+
+
+async def test_a_download_that_breaks_off_goes_on_where_it_ended(web_pod: Pod, site: Site) -> None:
+    """And begins anew when the server says that it is another file by now."""
+    body, asked, mark = bytes(range(256)) * 4096, [], '"one"'
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers.get("Range", ""))
+        start = request.http_range.start or 0
+        start = start if request.headers.get("If-Range") == mark else 0
+        response = web.StreamResponse(status=206 if start else 200, headers={"ETag": mark})
+        if start:
+            response.headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        response.content_length = len(body) - start
+        await response.prepare(request)
+        if len(asked) in (1, 2):
+            await response.write(body[start : start + 300_000])
+            await asyncio.sleep(0.1)
+            assert request.transport is not None
+            request.transport.abort()
+        else:
+            await response.write(body[start:])
+        return response
+
+    site.routes["/m.onnx"] = answer
+    web_pod.follow(ModelPlan(name="m", source=site.url("/m.onnx")))
+    record = await web_pod.reaches(ModelState.FETCHED)
+    assert asked == ["", "bytes=300000-", "bytes=600000-"]
+    assert record.wanted is not None
+    assert (record.wanted.entries["1"] / "m.onnx").read_bytes() == body
+    assert list(web_pod.keeper.repository.partial.iterdir()) == []
+
+    asked.clear()
+    digest = hashlib.sha256(body[::-1]).hexdigest()
+    web_pod.follow(ModelPlan(name="m", source=site.url("/m.onnx"), checksum=f"sha256:{digest}"))
+    await web_pod.reaches(ModelState.FETCHING)
+    await until(lambda: asked)
+    mark, body = '"two"', body[::-1]
+    record = await web_pod.reaches(ModelState.FETCHED)
+    assert record.wanted is not None
+    assert (record.wanted.entries["1"] / "m.onnx").read_bytes() == body
+
+
+async def test_a_file_with_another_checksum_is_refused(web_pod: Pod, site: Site) -> None:
+    site.serve("/m.onnx", b"weights")
+    web_pod.follow(ModelPlan(name="m", source=site.url("/m.onnx"), checksum=f"sha256:{'0' * 64}"))
+    await web_pod.reaches(ModelState.FETCH_FAILED, words="and source.checksum says sha256:0000")
+    right = hashlib.sha256(b"weights").hexdigest()
+    web_pod.follow(ModelPlan(name="m", source=site.url("/m.onnx"), checksum=f"sha256:{right}"))
+    await web_pod.reaches(ModelState.FETCHED)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"token": "t0ken\n"}, "Bearer t0ken"),
+        ({"username": "me", "password": "pässword"}, "Basic bWU6cMOkc3N3b3Jk"),
+    ],
+)
+async def test_credentials_go_to_the_host_of_the_address_and_no_further(
+    web_pod: Pod, site: Site, tmp_path: Path, keys: dict[str, str], expected: str
+) -> None:
+    seen: dict[str, str] = {}
+
+    async def first(request: web.Request) -> web.Response:
+        seen["first"] = request.headers.get("Authorization", "")
+        raise web.HTTPFound(site.url("/m.onnx").replace("localhost", "127.0.0.1"))
+
+    async def second(request: web.Request) -> web.Response:
+        seen["second"] = request.headers.get("Authorization", "")
+        return web.Response(body=b"weights")
+
+    site.routes |= {"/first/m.onnx": first, "/m.onnx": second}
+    for key, value in keys.items():
+        (tmp_path / key).write_text(value)
+    assert web_pod.context.tls is not None
+    web_pod.context.tls.check_hostname = False
+    web_pod.follow(ModelPlan(name="m", source=site.url("/first/m.onnx"), credentials=str(tmp_path)))
+    await web_pod.reaches(ModelState.FETCHED)
+    assert seen == {"first": expected, "second": ""}
+
+
+async def test_a_secret_without_the_keys_of_https_is_said(web_pod: Pod, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "AWS_ACCESS_KEY_ID").write_text("x")
+    web_pod.follow(ModelPlan(name="m", source=site.url("/m.onnx"), credentials=str(tmp_path)))
+    await web_pod.reaches(ModelState.FETCH_FAILED, words="no key username and no key password, which https:// needs")
 
 
 def config_map(folder: Path, **keys: str) -> Path:

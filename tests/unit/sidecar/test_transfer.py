@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import nereus
 from nereus.api.protocol import ModelPlan
 from nereus.sidecar.fetch import FetchContext, FetchError, Progress, source_of
+from nereus.sidecar.fetch.credentials import read_credentials
 from nereus.sidecar.transfer import journal as journals
-from nereus.sidecar.transfer.base import ChangedError, Item, Listing, TemporaryError, read_credentials
+from nereus.sidecar.transfer.base import ChangedError, Item, Listing, TemporaryError
 from nereus.sidecar.transfer.engine import ATTEMPTS, transfer
 from nereus.sidecar.transfer.job import Event, Job
 from nereus.sidecar.transfer.names import problem_of
@@ -167,7 +168,7 @@ def test_names_that_are_accepted_stay_below_their_directory_and_can_all_exist(pa
 def test_credentials_are_read_without_line_ends_and_never_shown(tmp_path: Path) -> None:
     (tmp_path / "HF_TOKEN").write_text("hf_secret\n")
     (tmp_path / "..data").mkdir()
-    found = read_credentials(job(tmp_path / "w", credentials=str(tmp_path)))
+    found = read_credentials(str(tmp_path))
     assert found.get("OTHER", "HF_TOKEN") == "hf_secret"
     assert "hf_secret" not in repr(found)
     with pytest.raises(FetchError, match=r"has no key A and no key B, which s3:// needs; its keys are HF_TOKEN"):

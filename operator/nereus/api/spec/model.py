@@ -44,7 +44,8 @@ class Source(Section):
         description="s3://BUCKET/PATH, gs://BUCKET/PATH: a directory or one object of a bucket. hf://ORG/REPO[/PATH]:"
         " files of a model on the Hugging Face Hub. configmap://NAME[/PREFIX]: keys become files of version 1"
         " (config.pbtxt the configuration, vN.FILE a file of version N; with PREFIX only keys PREFIX.*)."
-        " pvc://CLAIM/PATH: a directory on a claim, read in place. https://HOST/PATH: a .tar.gz, .tar or .zip of a model directory, or a single model file."
+        " pvc://CLAIM/PATH: a directory on a claim, read in place. https://HOST/PATH: a .tar.gz, .tar or"
+        " .zip of a model directory, or a single model file."
     )
     secret_name: SecretName | None = Field(
         None,
@@ -75,8 +76,8 @@ class Source(Section):
         ),
         Rule(
             cel="!has(self.revision) || self.uri.matches('^(s3|gs|hf)://')",
-            message="revision needs a source that has revisions (s3, gs, hf): remove it; https has checksum, and elsewhere"
-            " each version has a path or name of its own",
+            message="revision needs a source that has revisions (s3, gs, hf): remove it; https has checksum, and"
+            " elsewhere each version has a path or name of its own",
             holds=lambda it: it.revision is None or it.uri.scheme in ("s3", "gs", "hf"),
         ),
         Rule(

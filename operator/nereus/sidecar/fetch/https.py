@@ -1,16 +1,18 @@
 """Models on the web: `https://HOST/PATH`, an archive of a model directory or a single file of weights.
 
 The file goes to the model volume first and is unpacked from there: a zip cannot be read from a stream, and a download
-that breaks off must leave nothing behind that looks complete. Credentials have no place in an address here; a query is
-sent but never shown.
+that breaks off must leave nothing behind that looks complete. What did arrive is kept beside it, and the next attempt
+asks for the rest, if the server says that the file is still the same one. Credentials have no place in an address; they
+come from a Secret (token, or username and password). A query is sent but never shown.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import re
 import shutil
-import ssl
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -20,11 +22,13 @@ import aiohttp
 from nereus.api.protocol import ModelPlan
 from nereus.sidecar import archive
 from nereus.sidecar.fetch.base import FetchContext, FetchError, Progress
+from nereus.sidecar.fetch.credentials import Credentials, read_credentials
 from nereus.sidecar.logs import redact
+from nereus.sidecar.transfer import digests
 
 _CHUNK = 1 << 20
 _REMEDIES = {
-    401: "the server wants credentials, and a https:// source has none",
+    401: "the server wants (other) credentials; source.secretName names the Secret that holds them",
     403: "the server refuses this address without (other) credentials; a signed address may have expired",
     404: "there is nothing at this address; check the URI",
     410: "what was at this address is gone",
@@ -36,10 +40,12 @@ class HttpsSource:
     """One file at one address. Its content is taken as fixed: a new version is a new URI."""
 
     changes = False
-    resumes = False
+    resumes = True
 
     def __init__(self, model: ModelPlan, context: FetchContext) -> None:
         self._uri = model.source
+        self._checksum = model.checksum
+        self._secret = model.credentials
         self._shown = redact(model.source)
         self._context = context
         self._file_name = Path(unquote(urlsplit(model.source).path)).name
@@ -49,12 +55,20 @@ class HttpsSource:
 
     async def fetch(self, tree: Path, progress: Progress) -> Path:
         download = tree.with_name("download")
+        await asyncio.to_thread(_emptied, tree)
         file_name = await self._download(download, progress)
+        if self._checksum:
+            progress.step = "verifying"
+            await self._verify(download)
         if archive.is_archive(file_name):
             progress.step = "unpacking"
             limits = self._context.limits
-            await asyncio.to_thread(archive.unpack, download, tree, name=file_name, limits=limits, progress=progress)
-            download.unlink()
+            try:
+                await asyncio.to_thread(
+                    archive.unpack, download, tree, name=file_name, limits=limits, progress=progress
+                )
+            finally:
+                download.unlink()
         else:
             (tree / "1").mkdir()
             download.rename(tree / "1" / file_name)
@@ -63,15 +77,21 @@ class HttpsSource:
     async def _download(self, target: Path, progress: Progress) -> str:
         limits = self._context.limits
         timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_seconds, sock_read=limits.silence_seconds)
-        tls = self._context.tls or ssl.create_default_context()
+        credentials = read_credentials(self._secret)
+        tls = self._context.tls or credentials.tls()
+        kept = _Kept(target)
+        headers = {"Accept-Encoding": "identity", **_authorization(credentials), **kept.headers()}
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, trust_env=True, auto_decompress=False) as session,
-                session.get(self._uri, ssl=tls, headers={"Accept-Encoding": "identity"}) as answer,
+                session.get(self._uri, ssl=tls, headers=headers) as answer,
             ):
-                await self._check(answer, target, progress)
-                with target.open("wb") as file:
+                have = kept.continued_by(answer)
+                await self._check(answer, target, progress, have)
+                kept.note(answer, progress.total_bytes)
+                with target.open("ab" if have else "wb") as file:
                     await self._save(answer, file, progress)
+                kept.done()
                 return self._name(answer)
         except TimeoutError:
             waited = f"{limits.silence_seconds:g} s" if progress.done_bytes else f"{limits.connect_seconds:g} s"
@@ -79,20 +99,30 @@ class HttpsSource:
         except aiohttp.ClientError as error:
             raise FetchError(f"{self._shown}: {_words(error)}{_so_far(progress)}") from None
 
-    async def _check(self, answer: aiohttp.ClientResponse, target: Path, progress: Progress) -> None:
+    async def _verify(self, download: Path) -> None:
+        found = await asyncio.to_thread(digests.of_file, download, "sha256")
+        if f"sha256:{found}" != self._checksum:
+            await asyncio.to_thread(download.unlink)
+            raise FetchError(
+                f"{self._shown}: the SHA-256 of the file is {found} and source.checksum says {self._checksum}: the"
+                " content is not the one that was meant, or the checksum is that of another one"
+            )
+
+    async def _check(self, answer: aiohttp.ClientResponse, target: Path, progress: Progress, have: int) -> None:
         if answer.url.scheme != "https":
             raise FetchError(f"{self._shown} redirects to {redact(str(answer.url))}, which is not https; not followed")
-        if answer.status != 200:
+        if answer.status != (206 if have else 200):
             detail = _error_document(await answer.content.read(4096))
             remedy = _REMEDIES.get(answer.status, "the server failed" if answer.status >= 500 else "")
             words = "; ".join(part for part in (remedy, detail) if part)
             raise FetchError(f"{self._shown}: {answer.status} {answer.reason}{f': {words}' if words else ''}")
         limits, size = self._context.limits, answer.content_length
-        progress.step, progress.total_bytes = "downloading", size
+        progress.step, progress.done_bytes = "downloading", have
+        progress.total_bytes = None if size is None else have + size
         if size is None:
             return
-        if size > limits.max_bytes:
-            raise FetchError(f"{self._shown} has {size} bytes; at most {limits.max_bytes} are allowed")
+        if have + size > limits.max_bytes:
+            raise FetchError(f"{self._shown} has {have + size} bytes; at most {limits.max_bytes} are allowed")
         free = shutil.disk_usage(target.parent).free - limits.free_reserve_bytes
         if size > free:
             raise FetchError(
@@ -119,6 +149,59 @@ class HttpsSource:
                 f"{self._shown}: the address ends without a file name; Triton needs one, such as model.onnx"
             )
         return name
+
+
+class _Kept:
+    """What an earlier attempt left of the file, and by which mark the server can say that it is still that file."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._notes = target.with_name("download.json")
+        try:
+            self._mark = str(json.loads(self._notes.read_text())["mark"])
+            self._have = target.stat().st_size if self._mark else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            self._mark, self._have = "", 0
+
+    def headers(self) -> dict[str, str]:
+        """Asks for the rest, or for all of it when it is not the same file any more (RFC 9110, section 13.1.5)."""
+        return {"Range": f"bytes={self._have}-", "If-Range": self._mark} if self._have else {}
+
+    def continued_by(self, answer: aiohttp.ClientResponse) -> int:
+        """How many of the kept bytes the answer goes on from."""
+        begins = answer.headers.get("Content-Range", "").startswith(f"bytes {self._have}-")
+        if answer.status == 416:
+            self.done()  # nothing can be added to what is there: the next attempt begins anew
+            self._target.unlink(missing_ok=True)
+        return self._have if self._have and answer.status == 206 and begins else 0
+
+    def note(self, answer: aiohttp.ClientResponse, total: int | None) -> None:
+        """Remembers the mark of the file that now arrives; without a strong one there is no going on later."""
+        mark = answer.headers.get("ETag", "")
+        if not mark.startswith('"'):
+            mark = answer.headers.get("Last-Modified", "")
+        self._notes.write_text(json.dumps({"mark": mark if total else ""}))
+
+    def done(self) -> None:
+        self._notes.unlink(missing_ok=True)
+
+
+def _authorization(credentials: Credentials) -> dict[str, str]:
+    """aiohttp sends it to the host of the address only, not to one that this redirects to."""
+    token, user = credentials.get("token"), credentials.get("username")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    if set(credentials.values) - {"ca.crt"}:
+        credentials.require("username", "password", scheme="https")
+    if not user:
+        return {}
+    pair = base64.b64encode(f"{user}:{credentials.get('password')}".encode()).decode()
+    return {"Authorization": f"Basic {pair}"}
+
+
+def _emptied(tree: Path) -> None:
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir()
 
 
 def _words(error: aiohttp.ClientError) -> str:

@@ -11,8 +11,8 @@ import time
 import traceback
 
 from nereus.sidecar.fetch.base import FetchError, describe_os_error
+from nereus.sidecar.fetch.credentials import read_credentials
 from nereus.sidecar.logs import redact
-from nereus.sidecar.transfer.base import read_credentials
 from nereus.sidecar.transfer.engine import transfer
 from nereus.sidecar.transfer.job import Event, Job
 from nereus.sidecar.transfer.schemes import open_remote
@@ -61,7 +61,7 @@ def main() -> int:
 
 async def _run(job: Job, narrator: Narrator) -> Event:
     narrator(Event(step="connecting"))
-    remote = await open_remote(job, read_credentials(job))
+    remote = await open_remote(job, read_credentials(job.credentials))
     try:
         return await transfer(job, remote, narrator)
     finally:

@@ -25,7 +25,8 @@ import google.auth.exceptions
 import google.auth.transport
 
 from nereus.sidecar.fetch.base import FetchError
-from nereus.sidecar.transfer.base import Credentials, Item, Listing, TemporaryError
+from nereus.sidecar.fetch.credentials import Credentials
+from nereus.sidecar.transfer.base import Item, Listing, TemporaryError
 from nereus.sidecar.transfer.job import Job
 from nereus.sidecar.transfer.ranges import HttpRanges
 

@@ -16,7 +16,8 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from nereus.sidecar.fetch.base import FetchError
-from nereus.sidecar.transfer.base import Credentials, Item, Listing, TemporaryError
+from nereus.sidecar.fetch.credentials import Credentials
+from nereus.sidecar.transfer.base import Item, Listing, TemporaryError
 from nereus.sidecar.transfer.job import Job
 from nereus.sidecar.transfer.ranges import BUSY, HttpRanges
 

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from nereus.sidecar.fetch.base import FetchError
+from nereus.sidecar.fetch.credentials import Credentials
 from nereus.sidecar.logs import redact
-from nereus.sidecar.transfer.base import CHUNK_BYTES, PARALLEL, ChangedError, Credentials, TemporaryError
+from nereus.sidecar.transfer.base import CHUNK_BYTES, PARALLEL, ChangedError, TemporaryError
 from nereus.sidecar.transfer.job import Job
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -18,12 +18,12 @@ from aiobotocore.session import AioSession
 from aiohttp import ClientError as HttpError
 
 from nereus.sidecar.fetch.base import FetchError
+from nereus.sidecar.fetch.credentials import Credentials
 from nereus.sidecar.logs import redact
 from nereus.sidecar.transfer.base import (
     CHUNK_BYTES,
     PARALLEL,
     ChangedError,
-    Credentials,
     Item,
     Listing,
     TemporaryError,

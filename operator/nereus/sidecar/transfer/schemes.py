@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import cast
 
 from nereus.sidecar.fetch.base import FetchError
-from nereus.sidecar.transfer.base import Credentials, Remote
+from nereus.sidecar.fetch.credentials import Credentials
+from nereus.sidecar.transfer.base import Remote
 from nereus.sidecar.transfer.job import Job
 
 STORES = {
