@@ -60,10 +60,9 @@ TENSORS: Json = {
 }
 
 
-def model(name: str = "double", *, source: str = "configmap://models/double", secret: str = "", **fields: Any) -> Json:
+def model(name: str = "double", *, source: str = "configmap://models/double", **fields: Any) -> Json:
     """A declared python-backend model with tensors X -> Y."""
-    declared = {"uri": source, **({"secretName": secret} if secret else {})}
-    return {"name": name, "source": declared, "backend": "python", "maxBatchSize": 8, **TENSORS, **fields}
+    return {"name": name, "source": {"uri": source}, "backend": "python", "maxBatchSize": 8, **TENSORS, **fields}
 
 
 @dataclass(frozen=True)
