@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "nereus"
-FOREIGN_KINDS = {("monitoring.coreos.com/v1", "PodMonitor")}
+FOREIGN_KINDS = {("monitoring.coreos.com/v1", kind) for kind in ("PodMonitor", "PrometheusRule")}
 """Kinds of other projects, for which Kubernetes has no schema."""
 
 
@@ -59,8 +59,22 @@ CASES = (
     Case(
         "a cluster with prometheus-operator", ("--api-versions", "monitoring.coreos.com/v1/PodMonitor"), ("PodMonitor",)
     ),
+    Case(
+        "rules where the cluster has prometheus-operator",
+        ("--api-versions", "monitoring.coreos.com/v1/PrometheusRule", "--set", "alerts.rules=Fleet"),
+        ("PrometheusRule",),
+    ),
+    Case(
+        "rules for a plain Prometheus",
+        ("--set", "alerts.install=ConfigMap", "--set", "alerts.ruleLabels.release=monitoring"),
+        ("ConfigMap",),
+        ("PrometheusRule",),
+    ),
+    Case(
+        "no alerts", ("--set", "alerts.rules=Off", "--set", "alerts.install=PrometheusRule"), absent=("PrometheusRule",)
+    ),
 )
-WRONG_VALUES = ("replicas=many", "noSuchValue=1", "podMonitor=perhaps")
+WRONG_VALUES = ("replicas=many", "noSuchValue=1", "podMonitor=perhaps", "alerts.rules=Sometimes", "alerts.pace=2")
 
 
 def main() -> int:

@@ -25,6 +25,7 @@ PURPOSES = {
     "Deployment": "the Triton pods; their number is set by the autoscaler, or by hand under strategy Manual",
     "HorizontalPodAutoscaler": "how many pods there are",
     "PodMonitor": "where Prometheus reads the metrics",
+    "PrometheusRule": "the alerts; docs/alerts.md says what each means",
 }
 
 
@@ -84,7 +85,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         choices=["Always", "IfNotPresent", "Never"],
         help="when the kubelet pulls it [NEREUS_SIDECAR_PULL_POLICY, otherwise %(default)s]",
     )
-    render.add_argument("--pod-monitor", action="store_true", help="as in a cluster that knows the kind PodMonitor")
+    render.add_argument("--pod-monitor", action="store_true", help="as in a cluster that has prometheus-operator")
     render.set_defaults(command=_render)
 
     commands.add_parser("crd", help="print the CustomResourceDefinition").set_defaults(command=_crd)
@@ -116,6 +117,7 @@ def _render(given: argparse.Namespace) -> int:
         triton_image=given.triton_image,
         sidecar_pull_policy=given.sidecar_pull_policy,
         pod_monitor=given.pod_monitor,
+        prometheus_rule=given.pod_monitor,
     )
     texts: list[str] = []
     complaints: list[str] = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nereus.alerting.rules import prometheus_rule
 from nereus.api.manifests import Manifest
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.protocol import Plan
@@ -71,6 +72,9 @@ def render(service: ModelService, *, settings: Settings, stored: Sequence[Manife
     body = templates.template(service, settings=settings, image=image)
     template, number = found or fresh_template(service, body, inputs, stored)
     autoscaler = autoscaling.hpa(service)
+    selected = dict(settings.rule_labels)
+    ruled = settings.prometheus_rule and settings.alert_rules == "Service"
+    rule = prometheus_rule(service, labels=selected, pace=settings.alert_pace) if ruled else None
     objects = (
         *plans.config_maps(service, shards),
         controller_revision(service, template, number),
@@ -78,7 +82,8 @@ def render(service: ModelService, *, settings: Settings, stored: Sequence[Manife
         disruption_budget(service),
         deployment(service, template.body),
         *((autoscaler,) if autoscaler else ()),
-        *((pod_monitor(service),) if settings.pod_monitor else ()),
+        *((pod_monitor(service, labels=selected),) if settings.pod_monitor else ()),
+        *((rule,) if rule else ()),
     )
     return Rendered(objects=objects, plan=plan, template=template, pending=changes(template.body, body))
 

@@ -11,7 +11,7 @@ import yaml
 from nereus.controller import drift
 from nereus.controller.connection import connect
 from nereus.controller.gateway import Gateway
-from nereus.controller.kinds import POD_MONITOR, kind_of
+from nereus.controller.kinds import POD_MONITOR, PROMETHEUS_RULE, kind_of
 from tests.golden.write import EXPECTED
 from tests.harness.apiserver import Api, Json
 
@@ -19,11 +19,11 @@ GOLDENS = sorted(EXPECTED.glob("*.yaml"))
 
 
 def documents(path: Path, namespace: str) -> list[Json]:
-    """The objects of a golden file, in a namespace that exists; PodMonitors are no kind of this cluster."""
+    """The objects of a golden file, in a namespace that exists; prometheus-operator's kinds are not in this cluster."""
     found = [item for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item]
     for item in found:
         item["metadata"]["namespace"] = namespace
-    return [item for item in found if item["kind"] != POD_MONITOR.kind]
+    return [item for item in found if item["kind"] not in (POD_MONITOR.kind, PROMETHEUS_RULE.kind)]
 
 
 async def applied(manifests: list[Json], kubeconfig: Path) -> list[Json]:

@@ -29,7 +29,7 @@ def restricted(api: Api, empty_namespace: str) -> str:
 def test_the_server_stores_every_object_as_it_is_written(api: Api, empty_namespace: str, case: Case) -> None:
     """A difference would be taken for drift, and written again for ever."""
     for manifest in case.rendered().objects:
-        if manifest["kind"] == "PodMonitor":  # its definition is not installed here
+        if manifest["kind"] in ("PodMonitor", "PrometheusRule"):  # their definitions are not installed here
             continue
         stored = _dry_run(api, manifest, empty_namespace)
         assert list(_differences(manifest, stored, manifest["kind"])) == []

@@ -68,4 +68,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors]
   verbs: [get, create, patch]
+- apiGroups: [monitoring.coreos.com] # deleted when alerts are switched off or all disabled
+  resources: [prometheusrules]
+  verbs: [get, create, patch, delete]
+{{- end -}}
+
+{{- /* NAME=VALUE,... as the operator reads it. */ -}}
+{{- define "nereus.ruleLabels" -}}
+{{- $labels := list -}}
+{{- range $name, $value := .Values.alerts.ruleLabels -}}
+{{- $labels = append $labels (printf "%s=%s" $name $value) -}}
+{{- end -}}
+{{- join "," $labels -}}
 {{- end -}}

@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing", "Something is under way: creation, a rollout, a change of the number of pods."
     MODELS_LOADED = "ModelsLoaded", "Every declared model is loaded in every pod."
     SCALING_ACTIVE = "ScalingActive", "The number of pods follows its metrics; False where it is set by hand or cannot."
+    ALERTS_INSTALLED = "AlertsInstalled", "Prometheus itself has loaded the alert rules of this service."
     STALLED = "Stalled", "Nothing goes on until a person acts. Present only while it is true."
 
 
@@ -146,4 +147,27 @@ class Reason(StrEnum):
         "The autoscaler cannot act.",
         "Read the controller's words in the message.",
     )
+    RULES_LOADED = "RulesLoaded", "Prometheus lists the alert rules of this service as loaded."
+    RULES_PENDING = "RulesPending", "The rules were written; Prometheus has not loaded them yet."
+    RULES_UNVERIFIED = (
+        "RulesUnverified",
+        "The rules exist, and Prometheus could not be asked whether it has loaded them.",
+        "Set the chart value prometheus.url to the address of the Prometheus that evaluates the rules.",
+    )
+    RULES_NOT_LOADED = (
+        "RulesNotLoaded",
+        "Prometheus answers and does not have these rules: no alert of this service can fire.",
+        "Compare its labels with ruleSelector of the Prometheus object; chart value alerts.ruleLabels adds some.",
+    )
+    RULES_REFUSED = (
+        "RulesRefused",
+        "The API server, an admission webhook or Prometheus refuses the rules; the former ones stay.",
+        "Read the words in the message.",
+    )
+    NO_RULE_KIND = (
+        "NoRuleKind",
+        "The cluster has no kind PrometheusRule, so nothing evaluates alerts of this service.",
+        "Install prometheus-operator, or use the fleet's rules: see docs/alerts.md.",
+    )
+    ALERTS_OFF = "AlertsOff", "No alerts are wished.", "Chart value alerts.rules, or spec.alerts.disable."
     UNKNOWN = "Unknown", "Nothing has been observed yet."

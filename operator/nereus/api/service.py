@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from nereus.api import names
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.spec import Spec
+from nereus.api.spec.alerts import Alerts
 from nereus.api.spec.endpoint import Endpoint
 from nereus.api.spec.model import Model
 from nereus.api.spec.runtime import Runtime
@@ -25,10 +26,12 @@ from nereus.api.values import Duration
 
 DEFAULT_CONNECTION_AGE = Duration.of_seconds(30)
 DEFAULT_CONNECTION_GRACE = Duration.of_seconds(10)
-_NO_RUNTIME, _NO_ENDPOINT, _NO_SCALING = (
+DEFAULT_LATENCY_OBJECTIVE = Duration.of_seconds(0.5)
+_NO_RUNTIME, _NO_ENDPOINT, _NO_SCALING, _NO_ALERTS = (
     Runtime.model_construct(),
     Endpoint.model_construct(),
     Scaling.model_construct(),
+    Alerts.model_construct(),
 )
 """Made once: they are immutable, and a rendering asks for them dozens of times."""
 
@@ -74,6 +77,15 @@ class ModelService:
     @property
     def scaling(self) -> Scaling:
         return self.spec.scaling or _NO_SCALING
+
+    @property
+    def alerts(self) -> Alerts:
+        return self.spec.alerts or _NO_ALERTS
+
+    @property
+    def latency_objective(self) -> Duration:
+        """How fast a request must be answered."""
+        return self.alerts.latency or DEFAULT_LATENCY_OBJECTIVE
 
     @property
     def suspended(self) -> bool:

@@ -130,7 +130,8 @@ class Status(Section):
 
     observed_generation: int | None = Field(None, description="Generation of the resource that this status is about.")
     conditions: Annotated[tuple[ConditionStatus, ...], Field(max_length=16), Keyed(("type",))] | None = Field(
-        None, description="Ready, Progressing, ModelsLoaded, ScalingActive; Stalled while a person is needed."
+        None,
+        description="Ready, Progressing, ModelsLoaded, ScalingActive, AlertsInstalled; Stalled while it is true.",
     )
     url: Annotated[str, Field(max_length=512)] | None = Field(
         None, description="Where clients in the cluster send HTTP inference requests."

@@ -80,6 +80,20 @@ class Applier:
         log.info("deleting %s %s", kind, metadata["name"], extra={"service": _service_key(manifest)})
         await self._gateway.delete(kind, metadata["namespace"], metadata["name"], uid=metadata["uid"])
 
+    async def remove_unwatched(self, kind: Kind, service: ModelService) -> None:
+        """Removes the object of a kind that is not watched and that a service no longer wishes; looked for once per
+        UNWATCHED_SECONDS."""
+        key = Key(service.namespace, service.name)
+        if self._seen_lately(kind, key, ""):
+            return
+        try:
+            live = await self._gateway.get(kind, key.namespace, key.name)
+            if not _foreign(live, service):
+                await self.delete(live)
+        except NotFoundError:
+            pass
+        self._unwatched[kind, key] = ("", time.monotonic())
+
     async def heal(self, kind: Kind, key: Key, wish: str, what: str, write: Callable[[], Awaitable[None]]) -> None:
         """Writes a wish that stood already and was changed by somebody. Raises RefusedError, without writing while it
         is not time yet, when another writer insists on something else."""

@@ -30,7 +30,9 @@ async def serve(metrics: Metrics, *, host: str, port: int, alive: Check, ready: 
         return answer
 
     async def scrape(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        own = generate_latest(metrics.registry)
+        body = own + (await asyncio.to_thread(metrics.services.render)).encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.router.add_get("/healthz", probe(alive))  # type: ignore[arg-type]

@@ -46,6 +46,7 @@ POD = Kind("v1", "Pod", "pods")
 AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
+PROMETHEUS_RULE = Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules")
 EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
@@ -53,7 +54,7 @@ CHILDREN = (CONTROLLER_REVISION, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, DEPLOYM
 """What a ModelService owns and the controller watches."""
 WATCHED = (MODEL_SERVICE, *CHILDREN, POD)
 
-_BY_NAME = {kind.kind: kind for kind in (*WATCHED, POD_MONITOR, EVENT, LEASE)}
+_BY_NAME = {kind.kind: kind for kind in (*WATCHED, POD_MONITOR, PROMETHEUS_RULE, EVENT, LEASE)}
 
 
 def kind_of(name: str) -> Kind:

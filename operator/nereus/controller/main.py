@@ -28,8 +28,9 @@ from nereus.controller.connection import Connection, connect
 from nereus.controller.errors import ApiError, FencedError, TerminatingError
 from nereus.controller.events import EventPoster
 from nereus.controller.gateway import Gateway
-from nereus.controller.kinds import MODEL_SERVICE, POD_MONITOR, Kind
+from nereus.controller.kinds import MODEL_SERVICE, POD_MONITOR, PROMETHEUS_RULE, Kind
 from nereus.controller.leader import Leadership
+from nereus.controller.loadedrules import LoadedRules
 from nereus.controller.metrics import Metrics, Reading
 from nereus.controller.options import Options, parse
 from nereus.controller.podstate import PodStates
@@ -95,6 +96,7 @@ class Operator:
             namespaces=options.watch_namespaces,
         )
         self.pods = PodStates(self.gateway, lambda key: self.queue.add(key, Priority.PROGRESS), session)
+        self.loaded = LoadedRules(options.prometheus_url, session, lambda key: self.queue.add(key, Priority.ROUTINE))
         self.statuses = StatusWriter(self.gateway, self.store)
         self.reconciler = Reconciler(
             gateway=self.gateway,
@@ -105,6 +107,8 @@ class Operator:
             pods=self.pods,
             staging=Staging(self.gateway, self.store, self.pods),
             settings=lambda: self._settings,
+            loaded=self.loaded,
+            figures=self.metrics.services,
         )
         self.metrics.collect(self._gauges)
         self._stop = asyncio.Event()
@@ -157,6 +161,7 @@ class Operator:
                 "pod states": self.pods.run(),
                 "lag": health.measure_lag(self.metrics),
                 "discovery": self._discover_again(),
+                "loaded rules": self.loaded.run(),
             }.items()
         }
         tasks = await watch.start(
@@ -234,11 +239,15 @@ class Operator:
             self.queue.add(service, Priority.CHANGE if kind is MODEL_SERVICE else Priority.PROGRESS)
 
     async def _discover(self) -> None:
-        """Whether the cluster knows PodMonitors may change while we run: somebody installs them."""
-        known = await self.gateway.serves(POD_MONITOR)
-        if known != self._settings.pod_monitor:
-            self._settings = replace(self._settings, pod_monitor=known)
-            log.info("the cluster %s PodMonitors", "knows" if known else "does not know")
+        """Whether the cluster knows the kinds of prometheus-operator may change while we run: somebody installs it."""
+        known = replace(
+            self._settings,
+            pod_monitor=await self.gateway.serves(POD_MONITOR),
+            prometheus_rule=await self.gateway.serves(PROMETHEUS_RULE),
+        )
+        if known != self._settings:
+            self._settings = known
+            log.info("PodMonitor is known: %s, PrometheusRule: %s", known.pod_monitor, known.prometheus_rule)
             self._look_at_all()
 
     def _look_at_all(self) -> None:

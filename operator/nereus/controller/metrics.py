@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from nereus.controller.servicemetrics import ServiceMetrics
+
 PREFIX = "nereus_operator"
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a time of birth beside every series says nothing here
@@ -18,6 +20,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.services = ServiceMetrics()
         self.reconciles = Histogram(
             f"{PREFIX}_reconcile_seconds",
             "Time of one look at one ModelService, by outcome.",

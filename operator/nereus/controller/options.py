@@ -21,6 +21,7 @@ class Options:
     namespace: str
     identity: str
     watch_namespaces: tuple[str, ...]
+    prometheus_url: str
     http_host: str
     http_port: int
     workers: int
@@ -46,6 +47,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
         help="holder of the Lease",
     )
     add("--watch-namespaces", default=variable("WATCH_NAMESPACES"), help="comma-separated; empty: all")
+    add(
+        "--alert-rules",
+        default=variable("ALERT_RULES", "Service"),
+        choices=["Service", "Fleet", "Off"],
+        help="Service: a PrometheusRule beside each service; Fleet: thresholds as metrics, for one set of rules",
+    )
+    add("--alert-pace", type=float, default=variable("ALERT_PACE", "1"), help="below 1: shorter times, for tests")
+    add("--rule-labels", default=variable("RULE_LABELS"), help="NAME=VALUE,... on PodMonitors and PrometheusRules")
+    add("--prometheus-url", default=variable("PROMETHEUS_URL"), help="asked whether it has loaded the alert rules")
     add("--http-host", default=variable("HTTP_HOST"), help="address of /healthz, /readyz and /metrics; empty: all")
     add("--http-port", type=int, default=variable("HTTP_PORT", "8080"))
     add("--workers", type=int, default=variable("WORKERS", "8"), help="services that are looked at at the same time")
@@ -56,12 +66,21 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
         parser.error("--sidecar-image (or NEREUS_SIDECAR_IMAGE) is required: every pod runs it beside Triton")
     if given.workers < 1:
         parser.error(f"--workers {given.workers}: at least 1 is needed")
+    if not 0.001 <= given.alert_pace <= 1:
+        parser.error(f"--alert-pace {given.alert_pace}: a number from 0.001 to 1 is needed")
+    labels = tuple(tuple(entry.split("=", 1)) for entry in given.rule_labels.split(",") if entry)
+    if any(len(label) != 2 or not label[0] for label in labels):
+        parser.error(f"--rule-labels {given.rule_labels!r}: NAME=VALUE,NAME=VALUE is needed")
     return Options(
         settings=Settings(
             sidecar_image=given.sidecar_image,
             triton_image=given.triton_image,
             sidecar_pull_policy=given.sidecar_pull_policy,
+            alert_rules=given.alert_rules,
+            alert_pace=given.alert_pace,
+            rule_labels=tuple((label[0], label[1]) for label in labels),
         ),
+        prometheus_url=given.prometheus_url,
         namespace=given.namespace,
         identity=given.identity,
         watch_namespaces=tuple(filter(None, (name.strip() for name in given.watch_namespaces.split(",")))),

@@ -16,6 +16,8 @@ from functools import partial
 from typing import Any
 
 from nereus import rendering
+from nereus.alerting import rules
+from nereus.alerting.thresholds import thresholds
 from nereus.api import names, service
 from nereus.api.conditions import Truth
 from nereus.api.manifests import Manifest, identity
@@ -33,13 +35,17 @@ from nereus.controller.kinds import (
     DEPLOYMENT,
     MODEL_SERVICE,
     POD,
+    PROMETHEUS_RULE,
     Kind,
 )
+from nereus.controller.loadedrules import LoadedRules, Verdict
 from nereus.controller.podstate import WAITED_TRIES, PodStates
+from nereus.controller.servicemetrics import ServiceMetrics
 from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Key, Store, service_owner
 from nereus.diagnosis import report, story
+from nereus.diagnosis.alerts import AlertsInUse, Loading
 from nereus.diagnosis.reading import instant, items, mapping
 from nereus.diagnosis.world import ApplyFailure, TemplateInUse, World
 from nereus.workload import keeping
@@ -75,10 +81,14 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Made:
-    """What the writing half did: what could not be made, and whether to come back although nothing failed."""
+    """What the writing half did: what could not be made, and whether to come back although nothing failed.
+
+    Refused alert rules are told apart: a service serves without them.
+    """
 
     failures: tuple[ApplyFailure, ...] = ()
     leaving: bool = False
+    rules_refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,8 @@ class Reconciler:
     pods: PodStates
     staging: Staging
     settings: Callable[[], Settings]
+    loaded: LoadedRules
+    figures: ServiceMetrics
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -131,8 +143,16 @@ class Reconciler:
             template=TemplateInUse(
                 revision=rendered.template.revision, hash=rendered.template.hash, pending=rendered.pending or ""
             ),
+            alerts=self._alerts(key, wished, made.rules_refused),
         )
         status = report.status(world, previous=previous, now=self.now())
+        fleet = self.settings().alert_rules == "Fleet"
+        self.figures.put(
+            key,
+            status,
+            latency_seconds=wished.latency_objective.seconds,
+            limits=rules.limits(thresholds(wished)) if fleet else rules.NO_LIMITS,
+        )
         word = "refused" if made.failures else "suspended" if wished.suspended else "done"
         return await self._tell(resource, previous, status, Outcome(word, 1.0 if made.leaving else None))
 
@@ -163,6 +183,8 @@ class Reconciler:
                     raise answer
                 results.append(answer)
         failures = [result for result in results if isinstance(result, ApplyFailure)]
+        refused = [failure for failure in failures if failure.object.startswith(f"{PROMETHEUS_RULE} ")]
+        failures = [failure for failure in failures if failure not in refused]
         leaving = any(isinstance(result, Leaving) for result in results)
         if not failures and not leaving:
             await self._prune(wished, rendered)
@@ -176,7 +198,7 @@ class Reconciler:
             failures.append(
                 ApplyFailure(object=f"{DEPLOYMENT} {wished.name}", reason=error.reason, message=error.message)
             )
-        return Made(tuple(failures), leaving)
+        return Made(tuple(failures), leaving, "; ".join(f"{rule.reason}: {rule.message}" for rule in refused))
 
     async def _make_one(self, manifest: Manifest, wished: ModelService) -> ApplyFailure | Leaving | None:
         try:
@@ -232,6 +254,28 @@ class Reconciler:
         patch = replicas.scaled(deployment, wish.replicas)
         await self.gateway.merge(DEPLOYMENT, wished.namespace, wished.name, patch, subresource="scale", manager=manager)
 
+    def _alerts(self, key: Key, wished: ModelService, refused: str) -> AlertsInUse:
+        """Whether the alerts of a service are where they work."""
+        settings = self.settings()
+        group = rules.service_group(wished, pace=settings.alert_pace)
+        count = len(group["rules"])
+        if settings.alert_rules == "Fleet":
+            group = rules.fleet_group(pace=settings.alert_pace)
+        expected = settings.alert_rules == "Fleet" or (settings.alert_rules == "Service" and settings.prometheus_rule)
+        if expected and count and not refused:
+            verdict = self.loaded.look(key, group)
+        else:
+            self.loaded.forget(key)
+            verdict = Verdict(Loading.UNASKED)
+        return AlertsInUse(
+            way=settings.alert_rules,
+            known=settings.prometheus_rule,
+            wished=count,
+            refused=refused,
+            loading=verdict.loading,
+            words=verdict.words,
+        )
+
     async def _prune(self, wished: ModelService, rendered: rendering.Rendered) -> None:
         """Removes what is ours and no longer wished, pod templates beyond the newest ten, and old plans."""
         wanted = {identity(manifest) for manifest in rendered.objects}
@@ -248,6 +292,8 @@ class Reconciler:
         for child in surplus:
             if not child["metadata"].get("deletionTimestamp"):
                 await self.applier.delete(child)
+        if self.settings().prometheus_rule and not any(kind == PROMETHEUS_RULE.kind for kind, _, _ in wanted):
+            await self.applier.remove_unwatched(PROMETHEUS_RULE, wished)
 
     async def _tell(
         self, resource: Mapping[str, Any], previous: Mapping[str, Any], status: Mapping[str, Any], outcome: Outcome
@@ -264,7 +310,10 @@ class Reconciler:
         return Outcome(outcome.word, min(moment for moment in again if moment is not None))
 
     def _pace(self, status: Mapping[str, Any]) -> float:
-        if _settled(status) and not any(item.get("status") == Truth.UNKNOWN for item in _conditions(status)):
+        if _settled(status) and not any(
+            item.get("status") == Truth.UNKNOWN and item.get("type") != ConditionType.ALERTS_INSTALLED.value
+            for item in _conditions(status)  # the rules' own poll wakes a service when Prometheus answers otherwise
+        ):
             return RESYNC_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - spreads work, guards nothing
         since = instant(_condition(status, ConditionType.READY).get("lastTransitionTime"))
         age = (self.now() - since).total_seconds() if since else 0.0
@@ -283,6 +332,8 @@ class Reconciler:
         self.applier.forget(key)
         self.statuses.forget(key)
         self.events.forget(key)
+        self.loaded.forget(key)
+        self.figures.forget(key)
 
 
 def _together(objects: Sequence[Manifest]) -> Iterator[Sequence[Manifest]]:

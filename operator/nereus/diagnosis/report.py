@@ -26,7 +26,7 @@ from nereus.api.reasons import ConditionType, Reason
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
 from nereus.api.status import ConditionStatus, PlanStatus, ReasonStatus, Resolved, Status, TemplateStatus, to_json
-from nereus.diagnosis import autoscaling, coldstart, models, words
+from nereus.diagnosis import alerts, autoscaling, coldstart, models, words
 from nereus.diagnosis.chain import findings
 from nereus.diagnosis.reading import instant, items, mapping, number, stamp, text
 from nereus.diagnosis.reasons import MESSAGE_LIMIT, Group, entries, grouped
@@ -48,6 +48,7 @@ def status(world: World, *, previous: Mapping[str, Any], now: datetime) -> Json:
         *_underway(ready, groups, before=before, now=now),
         models.condition(world, groups, model_statuses),
         autoscaling.condition(world, now),
+        alerts.condition(world.alerts, name=service.name),
     ]
     same_template = before.template is not None and before.template.hash == (world.template.hash or None)
     return to_json(

@@ -14,6 +14,7 @@ from functools import cached_property
 from nereus.api.protocol import ModelReport, ModelState, PodReport
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
+from nereus.diagnosis.alerts import AlertsInUse
 from nereus.diagnosis.objects import Autoscaler, Deployment, Pod
 
 
@@ -71,6 +72,7 @@ class World:
     warnings: Mapping[str, str] = field(default_factory=dict)
     apply_failures: tuple[ApplyFailure, ...] = ()
     template: TemplateInUse = field(default_factory=TemplateInUse)
+    alerts: AlertsInUse = field(default_factory=AlertsInUse)
     template_settled: bool = False
     stage: StageInUse = StageInUse()
 
@@ -88,6 +90,7 @@ class World:
         apply_failures: Iterable[ApplyFailure] = (),
         template: TemplateInUse | None = None,
         stage: StageInUse | None = None,
+        alerts: AlertsInUse | None = None,
     ) -> World:
         """From manifests; None stands for an object that does not exist."""
         return cls(
@@ -101,6 +104,7 @@ class World:
             apply_failures=tuple(apply_failures),
             template=template or TemplateInUse(),
             stage=stage or StageInUse(),
+            alerts=alerts or AlertsInUse(),
         )
 
     @cached_property

@@ -179,6 +179,7 @@ class Loader:
             seconds = time.monotonic() - started
             record.loaded, record.good, record.loaded_at = publication.digest, publication, time.monotonic()
             record.load_seconds = round(seconds, 3)
+            record.loads += 1
             if publication is record.wanted:
                 record.failed = ""
             for other in self.board.planned:
@@ -186,6 +187,7 @@ class Loader:
                     other.retry_at = 0.0  # it may have waited for this model
             logs.info("loaded", model=name, seconds=record.load_seconds, again=record.served)
         except TritonRefusedError as error:
+            record.loads += 1
             record.load_failures += 1
             self._failed(record, publication, explain(name, str(error)))
         except TritonUnavailableError as error:

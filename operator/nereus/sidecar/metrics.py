@@ -36,6 +36,10 @@ def render(board: Board) -> str:
             ((_model(r.name), r.load_seconds) for r in records),
         ),
         *_family(
+            *("nereus_model_loads_total", "counter", "Loads that Triton carried out or refused since the start."),
+            ((_model(r.name), r.loads) for r in records),
+        ),
+        *_family(
             *("nereus_model_load_failures_total", "counter", "Loads that Triton refused since the sidecar started."),
             ((_model(r.name), r.load_failures) for r in records),
         ),

@@ -57,6 +57,7 @@ class Record:
     retry_at: float = 0.0
     fallback_at: float = 0.0
     load_seconds: float | None = None
+    loads: int = 0
     load_failures: int = 0
     versions: tuple[str, ...] = ()
     served: bool = False

@@ -5,15 +5,18 @@ Made only where the cluster knows the kind; elsewhere the pods carry scrape anno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nereus.api import names
 from nereus.api.children import child
 from nereus.api.manifests import Manifest
 from nereus.api.service import ModelService
 
 
-def pod_monitor(service: ModelService) -> Manifest:
-    """The PodMonitor of a service; its series carry the service's name as a label."""
-    return child(
+def pod_monitor(service: ModelService, *, labels: Mapping[str, str] | None = None) -> Manifest:
+    """The PodMonitor of a service; its series carry the service's name as a label. `labels` are what the
+    installation's Prometheus selects it by."""
+    manifest = child(
         service,
         api_version="monitoring.coreos.com/v1",
         kind="PodMonitor",
@@ -26,3 +29,5 @@ def pod_monitor(service: ModelService) -> Manifest:
             ],
         },
     )
+    manifest["metadata"]["labels"] = {**(labels or {}), **manifest["metadata"]["labels"]}
+    return manifest

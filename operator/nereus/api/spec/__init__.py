@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from nereus.api.rules import Keyed
+from nereus.api.spec.alerts import Alerts
 from nereus.api.spec.endpoint import Endpoint
 from nereus.api.spec.model import Model
 from nereus.api.spec.runtime import Runtime
@@ -31,6 +32,11 @@ class Spec(Section):
     runtime: Runtime | None = Field(None, description="How the Triton server runs. When absent: see its fields.")
     endpoint: Endpoint | None = Field(None, description="How clients reach it. When absent: see its fields.")
     scaling: Scaling | None = Field(None, description="How many pods. When absent: one, no scaling.")
+    alerts: Alerts | None = Field(
+        None,
+        description="From when on the service is in trouble. When absent: see its fields; the alerts are there anyway"
+        " where the cluster has prometheus-operator.",
+    )
     suspend: bool | None = Field(
         None,
         description="true: Nereus stops changing anything of this service; objects and pods stay as they are.",

@@ -1,0 +1,141 @@
+"""`spec.alerts`: from when on a service is in trouble, and how its alerts are marked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from nereus.api.rules import VALIDATIONS, Keyed, Rule
+from nereus.api.spec.section import Section
+from nereus.api.values import Duration, Within
+
+PERCENT_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
+
+
+@dataclass(frozen=True)
+class Percent:
+    """A share, written with its sign: `1%`, `0.5%`."""
+
+    text: str
+
+    @property
+    def share(self) -> float:
+        """As a fraction of 1."""
+        return float(self.text.removesuffix("%")) / 100
+
+    @classmethod
+    def parse(cls, text: str) -> Percent:
+        """Raises ValueError when the text is not a percentage above 0 and up to 100."""
+        if len(text) > 8 or not re.fullmatch(PERCENT_PATTERN, text) or not 0 < float(text[:-1]) <= 100:
+            raise ValueError(f"{text!r} is not a percentage above 0% and up to 100%; write e.g. 1% or 0.5%")
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        del source, handler
+        return core_schema.no_info_after_validator_function(
+            cls.parse, core_schema.str_schema(strict=True), serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        del schema, handler
+        number = "double(self.substring(0, self.size() - 1))"
+        rule = f"self.matches(r'{PERCENT_PATTERN}') && {number} > 0.0 && {number} <= 100.0"
+        message = "must be a percentage above 0% and up to 100%; write e.g. 1% or 0.5%"
+        return {"type": "string", "maxLength": 8, VALIDATIONS: [{"rule": rule, "message": message}]}
+
+
+class AlertName(StrEnum):
+    """The alerts of a service; docs/alerts.md says what each means. No name is ever changed: routes use them."""
+
+    LATENCY_HIGH = "NereusLatencyHigh"
+    MODEL_LOAD_FAILING = "NereusModelLoadFailing"
+    QUEUE_BACKLOG = "NereusQueueBacklog"
+    ERRORS_FAST = "NereusErrorsFast"
+    ERRORS_SLOW = "NereusErrorsSlow"
+    TRAFFIC_VANISHED = "NereusTrafficVanished"
+    NO_POD_READY = "NereusNoPodReady"
+    PODS_NOT_READY = "NereusPodsNotReady"
+    COLD_START_SLOWER = "NereusColdStartSlower"
+    AUTOSCALER_BLIND = "NereusAutoscalerBlind"
+    PINNED_AT_MAX = "NereusPinnedAtMax"
+    FORECAST_OFF = "NereusForecastOff"
+
+
+RESERVED_LABELS = ("alertname", "namespace", "service", "model", "severity")
+RESERVED_ANNOTATIONS = ("summary", "description", "runbook_url")
+_LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]{0,62}$"
+
+
+def _names_rule(reserved: tuple[str, ...]) -> Rule:
+    listed = ", ".join(f"'{name}'" for name in reserved)
+    return Rule(
+        cel=f"self.all(key, key.matches(r'{_LABEL_NAME}') && !key.startsWith('__') && !(key in [{listed}]))",
+        message="each key is a Prometheus label name (letters, digits, '_', not beginning with a digit or '__') and"
+        f" none of {', '.join(reserved)}, which Nereus sets: rename the key",
+        holds=lambda entries: all(
+            re.fullmatch(_LABEL_NAME, key) and not key.startswith("__") and key not in reserved for key in entries
+        ),
+    )
+
+
+# Prometheus reads both as templates; a template of a user could fail when it is evaluated and take the alert with it.
+_NO_TEMPLATE = Rule(
+    cel="!self.matches('[{][{]')",
+    message="a value holds no template (two opening braces): write plain text",
+    holds=lambda value: "{{" not in value,
+)
+_Value = Annotated[str, Field(max_length=1024), _NO_TEMPLATE]
+AlertLabels = Annotated[dict[str, _Value], Field(max_length=20), _names_rule(RESERVED_LABELS)]
+AlertAnnotations = Annotated[dict[str, _Value], Field(max_length=20), _names_rule(RESERVED_ANNOTATIONS)]
+
+
+class ShareAbove(Section):
+    """A share from which on an alert fires."""
+
+    above: Percent | None = Field(None, description="Percentage, e.g. 0.5%. When absent: 1%.")
+
+
+class QueueAbove(Section):
+    """A number of requests from which on an alert fires."""
+
+    above: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="Waiting requests of one model over all pods. When absent: 100."
+    )
+
+
+class Alerts(Section):
+    """From when on the service is in trouble."""
+
+    latency: Annotated[Duration, Within("1ms", "10m")] | None = Field(
+        None,
+        description="NereusLatencyHigh fires when a model answers slower than this (99th percentile where Triton"
+        " exports its latency histogram, otherwise the mean). When absent: 500ms.",
+    )
+    load_failures: ShareAbove | None = Field(
+        None, description="Share of model loads that may fail within 15 minutes. When absent: 1%."
+    )
+    queue: QueueAbove | None = Field(None, description="How many requests may wait in Triton. When absent: 100.")
+    errors: ShareAbove | None = Field(
+        None,
+        description="Share of failed requests that is tolerated over 30 days: the error budget. Alerts fire when it is"
+        " used up 14.4 times too fast (NereusErrorsFast) or 6 times (NereusErrorsSlow). When absent: 1%.",
+    )
+    labels: AlertLabels | None = Field(
+        None, description="Labels on every alert of this service, e.g. team: vision, to route by. When absent: none."
+    )
+    annotations: AlertAnnotations | None = Field(
+        None, description="Annotations on every alert of this service. When absent: none."
+    )
+    disable: Annotated[tuple[AlertName, ...], Field(max_length=32), Keyed()] | None = Field(
+        None, description="Names of alerts that this service does not want. When absent: all are on."
+    )
