@@ -50,7 +50,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     add(
         "--alert-rules",
         default=variable("ALERT_RULES", "Service"),
-        choices=["Service", "Fleet", "Off"],
+        choices=["Service", "Fleet", "None"],
         help="Service: a PrometheusRule beside each service; Fleet: thresholds as metrics, for one set of rules",
     )
     add("--alert-pace", type=float, default=variable("ALERT_PACE", "1"), help="below 1: shorter times, for tests")

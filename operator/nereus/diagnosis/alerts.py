@@ -27,10 +27,10 @@ class Loading(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AlertsInUse:
-    """`way` is Service, Fleet or Off; `known` whether the cluster has the kind PrometheusRule; `wished` the number of
+    """`way` is Service, Fleet or None; `known` whether the cluster has the kind PrometheusRule; `wished` the number of
     alerts that the service has; `refused` the API server's words; `words` those of Prometheus."""
 
-    way: str = "Off"
+    way: str = "None"
     known: bool = False
     wished: int = 0
     refused: str = ""
@@ -45,7 +45,7 @@ def condition(seen: AlertsInUse, *, name: str) -> Condition:
 
 
 def _verdict(seen: AlertsInUse, name: str) -> tuple[Truth, Reason, str]:
-    if seen.way == "Off":
+    if seen.way == "None":
         return (
             Truth.FALSE,
             Reason.ALERTS_OFF,

@@ -12,7 +12,7 @@ class Settings:
     `triton_image` is empty when the installation has no default; then `spec.runtime.image` is required.
     `pod_monitor` says whether the cluster knows the PodMonitor kind (scrape annotations are used otherwise),
     `prometheus_rule` the same of PrometheusRule. `alert_rules` is Service (rules beside each service), Fleet (one set
-    of rules, made elsewhere; thresholds as metrics) or Off. `rule_labels` are put on PodMonitors and PrometheusRules,
+    of rules, made elsewhere; thresholds as metrics) or None. `rule_labels` are put on PodMonitors and PrometheusRules,
     for the selectors of the cluster's Prometheus. `alert_pace` below 1 shortens every time of the rules, for tests.
     """
 
