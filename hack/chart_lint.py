@@ -71,7 +71,9 @@ CASES = (
         ("PrometheusRule",),
     ),
     Case(
-        "no alerts", ("--set", "alerts.rules=None", "--set", "alerts.install=PrometheusRule"), absent=("PrometheusRule",)
+        "no alerts",
+        ("--set", "alerts.rules=None", "--set", "alerts.install=PrometheusRule"),
+        absent=("PrometheusRule",),
     ),
 )
 WRONG_VALUES = ("replicas=many", "noSuchValue=1", "podMonitor=perhaps", "alerts.rules=Sometimes", "alerts.pace=2")
