@@ -91,7 +91,7 @@ class _Table:
             self.curve[key, row["metric"].get(MODEL, "")][row["metric"].get("__name__", "")] = value
         self.buckets: dict[tuple[Key, str], list[tuple[float, float]]] = defaultdict(list)
         for row, key, value in self._each(answers.rows(Query.LATE)):
-            self.buckets[key, row["metric"].get(MODEL, "")].append((_number(row["metric"].get("le")), value))
+            self.buckets[key, row["metric"].get(MODEL, "")].append((number(row["metric"].get("le")), value))
         self.names: dict[Key, set[str]] = defaultdict(set)
         for key, name in per_model[Query.INFERENCES]:
             self.names[key].add(name)
@@ -100,7 +100,7 @@ class _Table:
         namespace, service = self._scope.labels.namespace, self._scope.labels.service
         for row in rows:
             labels = row["metric"]
-            yield row, Key(labels.get(namespace, ""), labels.get(service, "")), _number(row["value"][1])
+            yield row, Key(labels.get(namespace, ""), labels.get(service, "")), number(row["value"][1])
 
     def _services(self, rows: Iterable[Row]) -> PerService:
         return {key: value for _, key, value in self._each(rows)}
@@ -125,8 +125,15 @@ def _reading(
     fresh = newest is not None and at - newest <= scope.stale_after
     pods = int(table.pods.get(key, 0.0)) if fresh else 0
     learned = capacities.learn(wanted, {name: _measured(table, key, name) for name in names}) if fresh else {}
-    models = {name: _model(wanted, table, name, learned.get(name)) for name in names} if fresh else {}
-    state, message = _state(wanted, table, models, doubts, scope, newest=newest, pods=pods, at=at)
+    recovering = 2 * int(table.whole.get(key, 0.0)) < pods
+    models = (
+        {name: _model(wanted, table, scope, name, learned.get(name), recovering=recovering) for name in names}
+        if fresh
+        else {}
+    )
+    state, message = _state(
+        wanted, table, models, doubts, scope, newest=newest, pods=pods, recovering=recovering, at=at
+    )
     load = replica_equivalents([ModelLoad(offered=m.rate, capacity=m.capacity) for m in models.values()])
     if load is not None and pods and wanted.expected_ready > pods:
         load *= wanted.expected_ready / pods
@@ -152,6 +159,7 @@ def _state(
     *,
     newest: float | None,
     pods: int,
+    recovering: bool,
     at: float,
 ) -> tuple[Freshness, str]:
     key, expected = wanted.key, wanted.expected_ready
@@ -183,11 +191,10 @@ def _state(
             f"{pods} of {expected} ready pods have current samples; the others are taken to have as much load: look at"
             " the targets page of Prometheus"
         )
-    whole = int(table.whole.get(key, 0.0))
-    if 2 * whole < pods:
+    if recovering:
         return Freshness.RECOVERING, (
-            f"samples arrive, and rates need a whole window of {scope.window:.0f} s without a gap; that is at most"
-            f" {scope.window:.0f} s away"
+            f"samples arrive, and rates need {scope.window:.0f} s without a gap; when this stays, pods are scraped less"
+            f" often than every {scope.scrape_interval:.0f} s: set --prometheus-scrape-interval"
         )
     if unseen := sorted(name for name, model in models.items() if model.rate is None):
         return Freshness.PARTIAL, (
@@ -212,25 +219,35 @@ def _measured(table: _Table, key: Key, name: str) -> Measured:
     )
 
 
-def _model(wanted: Wanted, table: _Table, name: str, capacity: float | None) -> ModelReading:
+def _model(
+    wanted: Wanted, table: _Table, scope: Scope, name: str, capacity: float | None, *, recovering: bool
+) -> ModelReading:
     model = wanted.key, name
-    done = table.of[Query.INFERENCES].get(model)
-    measured = _measured(table, *model)
+    done, measured = table.of[Query.INFERENCES].get(model), _measured(table, wanted.key, name)
     each = 1.0
     if done and measured.requests and measured.requests > 0:
         each = max(1.0, done / measured.requests)
     waiting, fullest = table.of[Query.QUEUE].get(model), table.of[Query.FULLEST].get(model, 0.0)
     limit = wanted.queue_limits.get(name, 0)
-    full = limit > 0 and fullest >= limit
+    if recovering and (recent := table.of[Query.RECENT].get(model)) is not None:
+        # Over a window with a hole a rate is too low; the last two samples are exact, and too few to lower anything by.
+        done = recent if done is None else max(done, recent)
     hidden = (table.failures.get(model, 0.0) + table.of[Query.GROWTH].get(model, 0.0)) * each
-    rate = None if done is None else max(0.0, done + hidden) if math.isfinite(done + hidden) else None
+    offered = None if done is None else done + hidden - _warmed_up(wanted, table, scope, name)
     return ModelReading(
-        rate=rate,
+        rate=max(0.0, offered) if offered is not None and math.isfinite(offered) else None,
         queue=None if waiting is None or not math.isfinite(waiting) else max(0.0, waiting) * each,
         late=_late(table.buckets.get(model, []), wanted.latency_seconds * 1000),
         capacity=capacity,
-        lower_bound=full or model in table.refused,
+        lower_bound=(limit > 0 and fullest >= limit) or model in table.refused,
     )
+
+
+def _warmed_up(wanted: Wanted, table: _Table, scope: Scope, name: str) -> float:
+    """Inferences per second that were warm-up: never more than what pods added whose count was zero in this window."""
+    model = wanted.key, name
+    rising, begun = table.of[Query.RISING].get(model, 0.0), table.of[Query.BEGUN].get(model, 0.0)
+    return min(rising, begun * wanted.warm_up.get(name, 0) / scope.window)
 
 
 def _late(buckets: list[tuple[float, float]], objective_ms: float) -> float | None:
@@ -247,7 +264,8 @@ def _late(buckets: list[tuple[float, float]], objective_ms: float) -> float | No
     return None
 
 
-def _number(text: object) -> float:
+def number(text: object) -> float:
+    """A value as Prometheus writes it; NaN for what is none."""
     try:
         return float(str(text))
     except ValueError:

@@ -20,9 +20,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import requests
+import urllib3
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from nereus.prometheus.options import Options, read_secret
@@ -127,7 +128,7 @@ class Client:
         return pair
 
     def _slow(self, within: float) -> QueryError:
-        waited = f" within {within:g} s" if within else " before earlier queries had used up the time"
+        waited = f" within {within:.1f} s" if within else " before earlier queries had used up the time"
         return QueryError(
             Freshness.SLOW,
             f"{self._options.address} did not answer{waited}: look at its load, or raise --prometheus-timeout",
@@ -147,13 +148,16 @@ class _Session(requests.Session):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self._options = options
+        if options.insecure:
+            urllib3.disable_warnings(InsecureRequestWarning)
         self.deadline = 0.0
         self.warnings: tuple[str, ...] = ()
+        # Given with every request, too: otherwise a REQUESTS_CA_BUNDLE of the environment would take its place.
         self.verify = False if options.insecure else (options.ca_file or True)
         self.cert = (options.cert_file, options.key_file) if options.cert_file else None
         self.headers.update({"Accept": "application/json", **options.headers})
 
-    def request(self, _: Any, url: Any, **given: Any) -> requests.Response:  # type: ignore[override]  # the library gives keywords only
+    def request(self, *_: Any, **given: Any) -> requests.Response:
         address = self._options.address
         left = max(0.05, self.deadline - time.monotonic())
         asked = given.get("params") or {}
@@ -161,11 +165,13 @@ class _Session(requests.Session):
         try:
             response = super().request(
                 "GET" if short else "POST",
-                url,
+                given["url"],
                 params=asked if short else None,
                 data=None if short else asked,
                 auth=self._auth(),
                 timeout=left,
+                verify=self.verify,
+                cert=self.cert,
                 stream=True,
                 allow_redirects=False,
             )
@@ -178,9 +184,11 @@ class _Session(requests.Session):
             ) from None
         except requests.exceptions.ConnectTimeout:
             raise self._late("no connection") from None
-        except requests.exceptions.Timeout:
-            raise self._late("no answer") from None
         except (requests.exceptions.RequestException, HTTPError, OSError) as error:
+            if isinstance(error, requests.exceptions.Timeout | TimeoutError | ReadTimeoutError) or "timed out" in str(
+                error
+            ):
+                raise self._late("no answer") from None
             raise QueryError(Freshness.UNREACHABLE, f"{address} cannot be reached: {_inner(error)}") from None
         envelope = self._envelope(response, body)
         self.warnings = _warnings(envelope)
@@ -241,7 +249,8 @@ class _Session(requests.Session):
         if status >= 500 or status == 429:
             raise QueryError(Freshness.UNREACHABLE, f"{address} answered {status}: {_start(body)}")
         data = envelope.get("data") if isinstance(envelope, dict) else None
-        if status != 200 or not isinstance(data, dict) or not isinstance(data.get("result"), list):
+        rows = data.get("result") if isinstance(data, dict) else None
+        if status != 200 or not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise QueryError(
                 Freshness.NOT_PROMETHEUS,
                 f"{address} answered {status} and not as a Prometheus does: check the address and its path",
@@ -268,6 +277,14 @@ def parse(body: bytes) -> Any:
     except (ValueError, LookupError, TypeError):
         return None
     return envelope
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a row has labels and a value or values, as those of vectors and matrices do."""
+    if not isinstance(row, dict) or not isinstance(row.get("metric"), dict):
+        return False
+    value = row.get("value")
+    return isinstance(row.get("values"), list) or (isinstance(value, list) and len(value) == 2)
 
 
 def _refused(address: str, status: int, envelope: Mapping[str, Any]) -> QueryError:

@@ -23,6 +23,8 @@ LEAST_WINDOW = 15.0
 SCRAPES_UNTIL_STALE = 3
 """A sample this many scrapes old (and at least `LEAST_STALE` seconds) says nothing about now."""
 LEAST_STALE = 5.0
+INTERVAL_SPANS = (300.0, 150.0)
+"""Seconds over which samples are counted to learn how often pods are scraped."""
 MODEL = "model"
 VERSION = "version"
 
@@ -34,6 +36,7 @@ class Query(StrEnum):
     PODS = "pods seen"
     WHOLE = "pods with a whole window"
     INFERENCES = "inferences"
+    RECENT = "inferences of the last scrape"
     REQUESTS = "requests"
     HITS = "cache hits"
     FAILURES = "failures"
@@ -44,12 +47,14 @@ class Query(StrEnum):
     BUSY = "compute time"
     CURVE = "cost curve"
     LATE = "latency histogram"
+    RISING = "inferences of pods that began at zero"
+    BEGUN = "pods that began at zero"
 
 
 ESSENTIAL = frozenset({Query.NEWEST, Query.PODS, Query.WHOLE, Query.INFERENCES})
 """Without these nothing is known; without another one, a part is."""
-MAY_BE_ABSENT = frozenset({Query.HITS, Query.CURVE, Query.LATE, Query.FAILURES, Query.GROWTH})
-"""No rows are normal: the feature is off, or the answer lists only what is above zero."""
+FOR_WARM_UP = frozenset({Query.RISING, Query.BEGUN})
+"""Asked only where a model is warmed up: what Triton counts of it has to be taken off again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,40 +115,51 @@ def tick(scope: Scope) -> Mapping[Query, str]:
     def rate(metric: str) -> str:
         return summed(f"rate({metric}{{{where}}}{window})")
 
+    def busy(part: str) -> str:
+        return f"rate(nv_inference_compute_{part}_duration_us{{{where}}}{window})"
+
     count = f"nv_inference_count{{{where}}}"
+    failure = f"nv_inference_request_failure{{{where}}}"
     pending = f"nv_inference_pending_request_count{{{where}}}"
-    compute = (
-        f"rate(nv_inference_compute_{part}_duration_us{{{where}}}{window})" for part in ("input", "infer", "output")
-    )
-    curve = "nereus_model_batch_(fixed_seconds|seconds_per_inference)"
-    bucket = f"rate(nv_inference_first_response_histogram_ms_bucket{{{where}}}{window})"
+    bucket = f"nv_inference_first_response_histogram_ms_bucket{{{where}}}"
+    seen = f"timestamp({count}) > time() - {scope.stale_after:g}"
+    rising = f"(rate({count}{window}) > 0) and (min_over_time({count}{window}) == 0)"
     return {
         Query.NEWEST: f"max by ({service}) (timestamp({count}))",
-        Query.PODS: f"count by ({service}) (max by ({pod}) (timestamp({count})) > time() - {scope.stale_after:g})",
+        Query.PODS: f"count by ({service}) (max by ({pod}) ({seen}))",
         Query.WHOLE: f"count by ({service}) (max by ({pod}) (count_over_time({count}{window})) >= {scope.whole_count})",
         Query.INFERENCES: rate("nv_inference_count"),
+        Query.RECENT: summed(f"irate({count}{window}) and ({seen})"),
         Query.REQUESTS: rate("nv_inference_request_success"),
         Query.HITS: f"{rate('nv_cache_num_hits_per_model')} > 0",
-        Query.FAILURES: summed(
-            f"rate(nv_inference_request_failure{{{where}}}{window})", f"{model},reason", f"{series},reason"
-        )
-        + " > 0",
+        Query.FAILURES: f"{summed(f'rate({failure}{window})', f'{model},reason', f'{series},reason')} > 0",
         Query.QUEUE: summed(pending),
         Query.FULLEST: f"max by ({model}) ({pending})",
         Query.GROWTH: f"{summed(f'delta({pending}{window})')} / {scope.window:g} != 0",
         Query.EXECUTIONS: rate("nv_inference_exec_count"),
-        Query.BUSY: f"{summed(' + '.join(compute))} / 1e6",
-        Query.CURVE: (
-            f'avg by (__name__,{model}) ({{__name__=~"{curve}",{where}}})'
-            f' or max by (__name__,{model}) ({{__name__="nereus_model_batch_seen_max",{where}}})'
-        ),
-        Query.LATE: summed(bucket, f"{model},le", f"{series},le"),
+        Query.BUSY: f"{summed(' + '.join(map(busy, ('input', 'infer', 'output'))))} / 1e6",
+        Query.CURVE: _curve(model, where),
+        Query.LATE: summed(f"rate({bucket}{window})", f"{model},le", f"{series},le"),
+        Query.RISING: summed(rising),
+        Query.BEGUN: f"count by ({model}) (max by ({series}) ({rising}))",
     }
 
 
+def _curve(model: str, where: str) -> str:
+    """The cost curve that sidecars fit, with the name of the metric as a label: mean of the fits, largest batch."""
+    fits = f'{{__name__=~"nereus_model_batch_(fixed_seconds|seconds_per_inference)",{where}}}'
+    largest = f'{{__name__="nereus_model_batch_seen_max",{where}}}'
+    return f"avg by (__name__,{model}) ({fits}) or max by (__name__,{model}) ({largest})"
+
+
 def scrape_interval(scope: Scope) -> str:
-    """How many samples the best scraped series got in five minutes: 300 divided by it is the interval."""
-    return f"max(count_over_time(nv_inference_count{{{scope.selector}}}[5m]))"
+    """How many samples a series usually got in five minutes and in the later half of them, as label `of`."""
+    count = f"nv_inference_count{{{scope.selector}}}"
+    parts = (
+        f'label_replace(quantile(0.5, count_over_time({count}[{seconds(span)}])), "of", "{span:g}", "", "")'
+        for span in INTERVAL_SPANS
+    )
+    return " or ".join(parts)
 
 
 def unlabelled(scope: Scope) -> str:

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from nereus.prometheus import queries
-from nereus.prometheus.assemble import Answers, readings
+from nereus.prometheus.assemble import Answers, number, readings
 from nereus.prometheus.capacity import Capacities
-from nereus.prometheus.client import Answer, Client, QueryError, Source
+from nereus.prometheus.client import Answer, Client, QueryError, Row, Source
 from nereus.prometheus.history import Pace, back_fill
 from nereus.prometheus.options import Options
 from nereus.prometheus.queries import Query, Scope
@@ -24,6 +24,8 @@ from nereus.prometheus.reading import Freshness, Key, PastLoad, Reading, Wanted
 DEFAULT_INTERVAL = 15.0
 LEARN_INTERVAL_EVERY = 300.0
 """Seconds between two looks at how often the pods are scraped."""
+USUAL_INTERVALS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0)
+"""Seconds; a count over five minutes is off by one now and then, so figures close to these are taken as these."""
 
 
 class Reader:
@@ -59,6 +61,8 @@ class Reader:
         deadline = time.monotonic() + self._options.timeout
         await self._learn_interval(deadline)
         asked = queries.tick(self.scope)
+        if not any(w.warm_up for w in wanted):
+            asked = {query: text for query, text in asked.items() if query not in queries.FOR_WARM_UP}
         answers = await asyncio.gather(*(self._ask(text, deadline) for text in asked.values()))
         got = dict(zip(asked, answers, strict=True))
         now = self._clock()
@@ -98,11 +102,9 @@ class Reader:
         if self._options.scrape_interval or time.monotonic() < self._interval_known_until:
             return
         answer = await self._ask(queries.scrape_interval(self.scope), deadline)
-        if isinstance(answer, Answer) and answer.rows:
-            seen = float(answer.rows[0]["value"][1])
-            if seen >= 10:
-                self.scope = replace(self.scope, scrape_interval=_plausible(300 / seen))
-                self._interval_known_until = time.monotonic() + LEARN_INTERVAL_EVERY
+        if isinstance(answer, Answer) and (interval := _interval(answer.rows)):
+            self.scope = replace(self.scope, scrape_interval=interval)
+            self._interval_known_until = time.monotonic() + LEARN_INTERVAL_EVERY
 
     async def _explain_nothing(self, found: dict[Key, Reading], deadline: float) -> Mapping[Key, Reading]:
         """When no service has a series, whether Triton is scraped without the labels that tell whose it is."""
@@ -111,7 +113,7 @@ class Reader:
             return found
         answer = await self._ask(queries.unlabelled(self.scope), deadline)
         if isinstance(answer, Answer) and answer.rows:
-            count = float(answer.rows[0]["value"][1])
+            count = number(answer.rows[0]["value"][1])
             message = (
                 f"Prometheus has {count:.0f} series of Triton without the label {self.scope.labels.service}: let the"
                 " scrape job copy the pod's labels (podTargetLabels, labelmap), or name it with --prometheus-labels"
@@ -120,12 +122,15 @@ class Reader:
         return found
 
 
-def _plausible(interval: float) -> float:
-    """To the nearest usual figure when close to one: a count over five minutes is off by one now and then."""
-    for usual in (1, 2, 5, 10, 15, 20, 30, 60):
-        if abs(interval - usual) <= 0.15 * usual:
-            return float(usual)
-    return interval
+def _interval(rows: Sequence[Row]) -> float | None:
+    """Seconds between two scrapes, from samples counted over five minutes and over half of that; None when the longer
+    time does not hold twice as many: then pods or Prometheus are younger, or there was a gap."""
+    counts = {row["metric"].get("of"): number(row["value"][1]) for row in rows}
+    long, short = (counts.get(f"{span:g}", 0.0) for span in queries.INTERVAL_SPANS)
+    if not (short >= 2 and 1.8 * short <= long <= 2.2 * short):
+        return None
+    interval = queries.INTERVAL_SPANS[0] / long
+    return next((usual for usual in USUAL_INTERVALS if abs(interval - usual) <= 0.15 * usual), interval)
 
 
 def _server_time(got: Mapping[Query, Answer | QueryError]) -> float:

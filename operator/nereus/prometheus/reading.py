@@ -71,7 +71,8 @@ class Wanted:
     `models` are the names whose inferences count: every model that Triton runs except ensembles, whose steps are
     counted by themselves; empty when they are not known (a repository taken as it is): then all that are seen.
     `expected_ready` is how many pods are ready now. `latency_seconds` is the objective. `instances` is how many of a
-    model run at once in one pod (1 when absent), `queue_limits` how many requests may wait for one in one pod.
+    model run at once in one pod (1 when absent), `queue_limits` how many requests may wait for one in one pod,
+    `warm_up` how many inferences Triton runs to warm one up when it is loaded: it counts them like those of users.
     """
 
     key: Key
@@ -80,6 +81,7 @@ class Wanted:
     latency_seconds: float = 0.5
     instances: Mapping[str, int] = field(default_factory=dict)
     queue_limits: Mapping[str, int] = field(default_factory=dict)
+    warm_up: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

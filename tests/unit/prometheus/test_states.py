@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nereus.prometheus.client import QueryError
-from nereus.prometheus.queries import Query
+from nereus.prometheus.options import Options
+from nereus.prometheus.queries import FOR_WARM_UP, Query
+from nereus.prometheus.reader import Reader
 from nereus.prometheus.reading import Freshness, Key, Reading, Wanted
 from tests.unit.prometheus.recorded import NOW, SERVICE, Recorded, healthy, reader, row, wanted
 
@@ -138,9 +140,6 @@ async def test_a_clock_that_differs_shifts_nothing_and_is_said() -> None:
 
 
 async def test_without_an_address_the_state_says_so() -> None:
-    from nereus.prometheus.options import Options
-    from nereus.prometheus.reader import Reader
-
     reading = (await Reader(Options()).read([wanted()]))[SERVICE]
     assert reading.state is Freshness.NOT_CONFIGURED
     assert reading.load is None
@@ -211,4 +210,32 @@ async def test_as_many_queries_for_a_thousand_services_as_for_one() -> None:
     one, many = Recorded(), Recorded()
     await reader(one).read([wanted()])
     await reader(many).read([wanted(Key("team", f"s{n}")) for n in range(1000)] + [wanted()])
-    assert len(one.asked) == len(many.asked) == len(Query)
+    assert len(one.asked) == len(many.asked) == len(Query) - len(FOR_WARM_UP)
+
+
+async def test_warm_up_is_taken_off_again_but_never_the_load_of_older_pods() -> None:
+    rows = {**healthy(rate=30), Query.RISING: [row(12, model="m")], Query.BEGUN: [row(1, model="m")]}
+    assert (await read(Recorded(rows), wanted(warm_up={"m": 600}))).rate == pytest.approx(20)  # 600 in 60 s
+    assert (await read(Recorded(rows), wanted(warm_up={"m": 6000}))).rate == pytest.approx(18)
+    assert (await read(Recorded(rows), wanted())).rate == pytest.approx(30)
+
+
+async def test_after_a_gap_the_last_two_samples_may_raise_the_load() -> None:
+    rows = {**healthy(rate=4), Query.WHOLE: [], Query.RECENT: [row(20, model="m")]}
+    reading = await read(Recorded(rows))
+    assert (reading.state, reading.rate) == (Freshness.RECOVERING, 20)
+    rows[Query.WHOLE] = [row(2)]
+    assert (await read(Recorded(rows))).rate == 4
+
+
+@pytest.mark.parametrize(
+    ("long", "short", "learned"),
+    [(20, 10, 15.0), (21, 10, 15.0), (10, 5, 30.0), (5, 2.5, 60.0), (12, 10, 15.0), (0, 0, 15.0), (37, 18.5, 300 / 37)],
+)
+async def test_how_often_pods_are_scraped_is_learned_when_the_count_is_steady(
+    long: float, short: float, learned: float
+) -> None:
+    rows = [{"metric": {"of": of}, "value": [NOW, str(n)]} for of, n in (("300", long), ("150", short))]
+    made = Reader(Options(address="http://p"), source=Recorded(extra=[("quantile", rows)]), clock=lambda: NOW)
+    await made.read([wanted()])
+    assert made.scope.scrape_interval == pytest.approx(learned)
