@@ -123,7 +123,8 @@ class ModelReport:
     """One model in one pod. `message` is empty unless the state is a failure: then the last lines of the fetch, or
     Triton's own words. `serving` is true while any version answers, also after a later change failed.
     `conflicts` names configuration fields on which the source and the resource disagree (the resource wins).
-    `version_bytes` is the size of the files of its newest version: loaded, it takes at least that much memory."""
+    `version_bytes` is the size of the files of its newest version: loaded, it takes at least that much memory.
+    `drift` says what somebody had changed in Triton, for a while after it was put right."""
 
     name: str
     state: ModelState
@@ -136,6 +137,7 @@ class ModelReport:
     load_seconds: float | None = None
     conflicts: tuple[str, ...] = ()
     version_bytes: int | None = None
+    drift: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +218,7 @@ _MODEL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "load_seconds": _is_amount,
     "conflicts": _are_texts,
     "version_bytes": _is_amount,
+    "drift": _is_text,
 }
 
 

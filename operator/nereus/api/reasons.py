@@ -137,6 +137,11 @@ class Reason(StrEnum):
         "See the pod's events and the sidecar's log.",
     )
     EVICTED = "Evicted", "The kubelet removed a pod, for example for lack of memory or disk on the node."
+    DRIFTED = (
+        "Drifted",
+        "Somebody changed a model in Triton, past the resource; it was put right. Said for ten minutes.",
+        "Find who calls the repository API: its key is only in the pod.",
+    )
     HPA_BLIND = (
         "MetricsUnavailable",
         "The autoscaler cannot read a metric; it holds the number of pods.",

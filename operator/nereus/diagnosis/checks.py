@@ -293,6 +293,14 @@ def killed_before(case: Case) -> Iterator[Finding]:
             yield case.found(Reason.OUT_OF_MEMORY, text, subject=container.name)
 
 
+def drifted(case: Case) -> Iterator[Finding]:
+    """Somebody changed a model in Triton, past the resource; the sidecar put it right."""
+    for model in case.report.models if case.report else ():
+        if model.drift:
+            text = f"model {model.name}: {words.trimmed(model.drift, 300)}; it was put right"
+            yield case.found(Reason.DRIFTED, text, subject=model.name)
+
+
 WORLD_CHECKS: tuple[WorldCheck, ...] = (suspended, apply_failures, pods_refused)
 POD_CHECKS: tuple[PodCheck, ...] = (
     unschedulable,
@@ -307,4 +315,4 @@ POD_CHECKS: tuple[PodCheck, ...] = (
 )
 POD_SYMPTOMS: tuple[PodCheck, ...] = (unhealthy,)
 WORLD_SYMPTOMS: tuple[WorldCheck, ...] = (stuck_rollout,)
-RECORDS: tuple[PodCheck, ...] = (killed_before, evicted)
+RECORDS: tuple[PodCheck, ...] = (killed_before, evicted, drifted)

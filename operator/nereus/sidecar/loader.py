@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from nereus.api.protocol import ModelState
 from nereus.sidecar import logs
+from nereus.sidecar.drift import Drifts
 from nereus.sidecar.fetch.base import describe_os_error
 from nereus.sidecar.keeper import Keeper
 from nereus.sidecar.repository import Remembered, Repository
@@ -40,6 +41,7 @@ class Loader:
     repository: Repository
     triton: TritonClient
     keeper: Keeper
+    drifts: Drifts
     _loads: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _was_ready: bool = False
 
@@ -77,6 +79,7 @@ class Loader:
                     await self._remove(record, index)
             else:
                 self._load_if_needed(record)
+        await self._mend(known)
         self._tell_readiness()
         self._tidy()
         unfinished = (r.removing or r.state is not ModelState.READY for r in self.board.records.values())
@@ -85,6 +88,17 @@ class Loader:
     def _needed_still(self, records: list[Record]) -> bool:
         """Whether nothing may go yet: a plan that is tried may fail, and what it lacks is served until it works."""
         return self.board.tried and any(not r.removing and r.state is not ModelState.READY for r in records)
+
+    async def _mend(self, records: list[Record]) -> None:
+        """Loads a model again that somebody changed. Its configuration is written anew: Triton reads it only then."""
+        found = await self.drifts.look(records)
+        if found is not None and found[0].wanted is not None:
+            self._drifted(*found)
+            found[0].loaded = found[0].on_disk = ""
+
+    def _drifted(self, record: Record, words: str) -> None:
+        logs.warning("put right what somebody changed in Triton", model=record.name, what=words)
+        record.note_drift(words)
 
     async def _look(self) -> Index | None:
         board = self.board
@@ -117,6 +131,8 @@ class Loader:
         record.versions = index.ready.get(record.name, ())
         if not record.versions:
             if not record.loading:
+                if record.loaded and not record.removing:
+                    self._drifted(record, "the model was unloaded, not by the plan")
                 record.loaded = ""
         elif not record.served:
             record.served = True
@@ -180,6 +196,7 @@ class Loader:
             record.loaded, record.good, record.loaded_at = publication.digest, publication, time.monotonic()
             record.load_seconds = round(seconds, 3)
             record.loads += 1
+            await self.drifts.learn(name)
             if publication is record.wanted:
                 record.failed = ""
             for other in self.board.planned:

@@ -23,7 +23,9 @@ import nereus
 from nereus.api import names
 from nereus.sidecar import adminkey, logs
 from nereus.sidecar import plan as plans
+from nereus.sidecar.costs import Costs
 from nereus.sidecar.drain import Drain, DrainSettings
+from nereus.sidecar.drift import Drifts
 from nereus.sidecar.fetch import FetchContext, Limits
 from nereus.sidecar.keeper import Keeper
 from nereus.sidecar.loader import Loader
@@ -61,7 +63,7 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
     )
     limits = Limits(max_bytes=arguments.max_source_bytes, max_files=arguments.max_source_files)
     keeper = Keeper(board, repository, FetchContext(limits=limits), look_seconds=arguments.look_seconds)
-    loader = Loader(board, repository, triton, keeper)
+    loader = Loader(board, repository, triton, keeper, Drifts(triton, every_seconds=2 * arguments.look_seconds))
     settings = DrainSettings(
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
@@ -82,6 +84,7 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
         tasks = [
             asyncio.create_task(_follow(arguments.plan, arguments.pod, keeper, memory, heartbeat), name="plan"),
             asyncio.create_task(loader.run(), name="loader"),
+            asyncio.create_task(Costs(board, triton, look_seconds=2 * arguments.look_seconds).run(), name="costs"),
             asyncio.create_task(stop.wait(), name="stop"),
         ]
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +175,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--plan", type=Path, default=Path(names.PATH_PLAN), help="directory of the mounted plan")
     add("--pod", default=socket.gethostname(), help="name of this pod, which is also its host name")
     add("--admin-key", type=Path, default=Path(names.PATH_ADMIN_KEY), help="file for the key of the repository API")
-    add("--look-seconds", type=float, default=5.0, help="how often a mounted source is looked at for changes")
+    add(
+        "--look-seconds",
+        type=float,
+        default=5.0,
+        help="how often a mounted source is looked at; Triton's statistics and configuration half as often",
+    )
     add("--max-source-bytes", type=int, default=Limits.max_bytes, help="largest source, packed and unpacked")
     add("--max-source-files", type=int, default=Limits.max_files, help="most files in one source")
     add("--log-level", default=os.environ.get("NEREUS_LOG_LEVEL", "INFO"), help="also: NEREUS_LOG_LEVEL")

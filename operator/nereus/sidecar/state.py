@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nereus.api.protocol import ModelPlan, ModelReport, ModelState, PodReport
+from nereus.triton.cost import Fit
 
 MAX_MESSAGE_BYTES = 1024
+DRIFT_SHOWN_SECONDS = 600.0
+"""How long it is said of a model that somebody had changed it and that it was put right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,9 @@ class Record:
     load_failures: int = 0
     versions: tuple[str, ...] = ()
     served: bool = False
+    drift: str = ""
+    drifted_at: float = 0.0
+    drifts: int = 0
     removing: bool = False
 
     @property
@@ -80,8 +86,14 @@ class Record:
             return ModelState.READY
         return ModelState.LOADING if self.loading else ModelState.FETCHED
 
+    def note_drift(self, words: str) -> None:
+        """Somebody changed what Triton serves."""
+        self.drift, self.drifted_at = words, time.monotonic()
+        self.drifts += 1
+
     def report(self) -> ModelReport:
         state = self.state
+        lately = self.drifts and time.monotonic() - self.drifted_at < DRIFT_SHOWN_SECONDS
         message = {
             ModelState.FETCH_FAILED: self.source_message,
             ModelState.CONFIG_INVALID: self.source_message,
@@ -99,6 +111,7 @@ class Record:
             load_seconds=self.load_seconds,
             conflicts=self.wanted.conflicts if self.wanted else (),
             version_bytes=self.wanted.version_bytes if self.wanted else None,
+            drift=shorten(self.drift) if lately else "",
         )
 
 
@@ -119,6 +132,7 @@ class Board:
 
     version: str = ""
     moments: Moments = field(default_factory=Moments)
+    costs: dict[tuple[str, str], Fit] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     revision: str = ""
     tried: bool = False

@@ -12,6 +12,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -116,6 +117,16 @@ class TritonClient:
         """Starts to unload a model; it is gone when the index no longer shows it."""
         await self._call(f"/v2/repository/models/{quote(name, safe='')}/unload", 60.0)
 
+    async def config(self, name: str) -> object:
+        """The configuration in effect of a model, as Triton completed it."""
+        return await self._get(f"/v2/models/{quote(name, safe='')}/config", 5.0)
+
+    async def statistics(self) -> list[dict[str, Any]]:
+        """`model_stats`: one entry per model and version."""
+        answer = await self._get("/v2/models/stats", 5.0)
+        found = answer.get("model_stats") if isinstance(answer, dict) else None
+        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
     async def runs(self, *, seconds: float = 2.0) -> bool:
         """Whether something listens on the HTTP port; a server that is too busy to answer in time runs."""
         try:
@@ -140,10 +151,16 @@ class TritonClient:
         if self._session is not None:
             await self._session.close()
 
+    async def _get(self, path: str, seconds: float) -> object:
+        return await self._ask("GET", path, seconds)
+
     async def _call(self, path: str, seconds: float) -> object:
+        return await self._ask("POST", path, seconds, json={}, headers={"admin-key": self._key})
+
+    async def _ask(self, method: str, path: str, seconds: float, **more: Any) -> object:
         try:
-            async with self._client().post(
-                f"{self._base}{path}", json={}, headers={"admin-key": self._key}, timeout=_timeout(seconds)
+            async with self._client().request(
+                method, f"{self._base}{path}", timeout=_timeout(seconds), **more
             ) as answer:
                 if answer.status == 200:
                     return await answer.json(content_type=None) if answer.content_length != 0 else None
