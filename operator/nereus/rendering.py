@@ -22,6 +22,7 @@ from nereus.triton import checks as triton_checks
 from nereus.triton import server
 from nereus.workload import checks as workload_checks
 from nereus.workload import plan as plans
+from nereus.workload import service as services
 from nereus.workload import template as templates
 from nereus.workload.deployment import deployment
 from nereus.workload.disruption import disruption_budget
@@ -55,6 +56,7 @@ def render(service: ModelService, *, settings: Settings, stored: Sequence[Manife
         *triton_checks.problems(service),
         *server.problems(service),
         *workload_checks.problems(service),
+        *services.problems(service),
         *autoscaling.problems(service),
     ]
     image = service.runtime.image or settings.triton_image or (_image_of(found[0]) if found else "")
@@ -79,6 +81,7 @@ def render(service: ModelService, *, settings: Settings, stored: Sequence[Manife
         *plans.config_maps(service, shards),
         controller_revision(service, template, number),
         service_object(service),
+        *((services.headless_service(service),) if service.endpoint.headless else ()),
         disruption_budget(service),
         deployment(service, template.body),
         *((autoscaler,) if autoscaler else ()),

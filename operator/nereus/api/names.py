@@ -94,6 +94,11 @@ def revision_name(service_name: str, template_hash: str) -> str:
     return f"{service_name}-{template_hash}"
 
 
+def headless_name(service_name: str) -> str:
+    """Name of the Service that stands for every pod."""
+    return f"{service_name}-pods"
+
+
 def plan_revision_name(service_name: str, revision: str) -> str:
     """Name of the ControllerRevision that keeps one plan."""
     return f"{service_name}-plan-{revision}"

@@ -56,6 +56,12 @@ class Endpoint(Section):
     service_annotations: AnnotationMap | None = Field(
         None, description="Annotations of the Service, e.g. for a load balancer."
     )
+    headless: bool | None = Field(
+        None,
+        description="Also make the Service NAME-pods without an address of its own (clusterIP None), so that clients"
+        " that balance by themselves find every pod by DNS; see examples/clients. When absent: false. Turned off later,"
+        " that Service stays until it is deleted by hand.",
+    )
     connection_age: Annotated[Duration, Within("1s", "10m")] | None = Field(
         None,
         description="After this time a gRPC client is asked to reconnect, so that it moves to other pods before one"
