@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demo.kube import Kube, StepError, wait
 from localcluster.build import bin_dir, go_version
-from localcluster.config import find_cluster
+from localcluster.config import DEFAULT_NAME, find_cluster
 from localcluster.containers import load_image
 from localcluster.images import Image, build_all
 
@@ -20,7 +20,7 @@ RELEASE = "nereus"
 Say = Callable[[str], None]
 
 
-def local_cluster(name: str = "nereus") -> Kube:
+def local_cluster(name: str = DEFAULT_NAME) -> Kube:
     """The local cluster, started when it is not up (its own progress goes to the screen)."""
     done = subprocess.run([sys.executable, "-m", "localcluster", "up", "--name", name], cwd=ROOT, check=False)
     if done.returncode != 0:
@@ -29,7 +29,7 @@ def local_cluster(name: str = "nereus") -> Kube:
     return Kube(kubeconfig=cluster.kubeconfig, tools=bin_dir(go_version=go_version()), routed=True)
 
 
-def local_kubeconfig(name: str = "nereus") -> Path:
+def local_kubeconfig(name: str = DEFAULT_NAME) -> Path:
     return find_cluster(name).kubeconfig
 
 
@@ -43,7 +43,7 @@ def images(say: Say) -> dict[str, Image]:
     return {image.name: image for image in build_all()}
 
 
-def load_into_local_cluster(built: Mapping[str, Image], say: Say, name: str = "nereus") -> None:
+def load_into_local_cluster(built: Mapping[str, Image], say: Say, name: str = DEFAULT_NAME) -> None:
     cluster = find_cluster(name)
     for image in built.values():
         say(f"image {image.reference} into the node")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nereus.api.protocol import ModelState
 from nereus.api.reasons import Reason
-from nereus.diagnosis import ApplyFailure, World
+from nereus.diagnosis import ApplyFailure, StageInUse, World
 from tests.unit.diagnosis.worlds import (
+    REVISION,
     Scenario,
     autoscaler,
     condition,
@@ -77,6 +80,39 @@ SCENARIOS: tuple[Scenario, ...] = (
         says=("2/2 pods serve 1 model",),
         ready=True,
         health="Current",
+    ),
+    Scenario(
+        name="one pod tries a change and cannot load it, the other goes on",
+        world=replace(
+            world(
+                [serving_pod("resnet-a"), serving_pod("resnet-b")],
+                [
+                    report(model(ModelState.LOAD_FAILED, "version 1: Internal: no memory", serving=True), ready=True),
+                    report(revision="former"),
+                ],
+                of=service(scaling={"strategy": "Manual", "replicas": 2}),
+            ),
+            stage=StageInUse(
+                revision="former",
+                next=REVISION,
+                message="pod resnet-a tries the changed models and settings first",
+                tries=frozenset({"resnet-a"}),
+            ),
+        ),
+        reason=Reason.MODEL_LOAD_FAILED,
+        says=("0/2 pods serve this spec, 1 still serves the former one", "resnet-a", "no memory"),
+        also=(Reason.CHANGING,),
+    ),
+    Scenario(
+        name="somebody changed a model in Triton and it was put right",
+        world=world(
+            [serving_pod()],
+            [report(model(ModelState.READY, serving=True, versions=("1",), drift="max_batch_size changed in Triton"))],
+        ),
+        reason=Reason.SERVING,
+        health="Current",
+        ready=True,
+        also=(Reason.DRIFTED,),
     ),
     Scenario(
         name="scaled to zero by hand",

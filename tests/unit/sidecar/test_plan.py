@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nereus.api.protocol import PLAN_KEY, ModelPlan, Plan, digest, model_key
+from nereus.api.stages import NEXT_KEY, NextPlan, next_model_key
 from nereus.sidecar import plan as plans
 from nereus.sidecar.plan import PlanPendingError
 
@@ -97,3 +99,56 @@ def test_the_stamp_changes_when_the_kubelet_swaps_the_volume(tmp_path: Path) -> 
     link.unlink()
     link.symlink_to("two")
     assert plans.stamp(tmp_path) != before
+
+
+def stage(folder: Path, *models: ModelPlan, pods: tuple[str, ...] = (), former: tuple[str, ...] | None = None) -> None:
+    """Writes a plan that is tried beside the one that is there; only documents that differ."""
+    documents = {model.name: model.to_json() for model in models}
+    plan = Plan(models={name: digest(text) for name, text in documents.items()})
+    for name, text in documents.items():
+        shared = folder / model_key(name)
+        if not shared.exists() or shared.read_text() != text:
+            (folder / next_model_key(name)).write_text(text)
+    (folder / NEXT_KEY).write_text(NextPlan(plan=plan, pods=pods, former=former).to_json())
+
+
+C = replace(A, config_text="max_batch_size: 2")
+
+
+def test_a_plan_that_is_tried_is_read_by_the_pods_that_are_named(tmp_path: Path) -> None:
+    write(tmp_path, A, B)
+    before = plans.stamp(tmp_path)
+    stage(tmp_path, C, B, pods=("svc-1",))
+    assert plans.stamp(tmp_path) != before
+    mine, others = plans.read(tmp_path, pod="svc-1"), plans.read(tmp_path, pod="svc-2")
+    assert (mine.models, mine.tried) == ((C, B), True)
+    assert (others.models, others.tried) == ((A, B), False)
+    assert plans.read(tmp_path).models == (A, B), "a sidecar that does not know its pod's name"
+
+
+def test_the_pods_of_a_new_template_are_all_that_are_not_of_a_former_one(tmp_path: Path) -> None:
+    write(tmp_path, A)
+    stage(tmp_path, C, former=("svc-old-",))
+    assert plans.read(tmp_path, pod="svc-old-x").models == (A,)
+    assert plans.read(tmp_path, pod="svc-new-x").models == (C,)
+
+
+def test_a_plan_that_is_tried_and_half_there_is_waited_for_by_its_pods_only(tmp_path: Path) -> None:
+    write(tmp_path, A)
+    stage(tmp_path, C, pods=("svc-1",))
+    (tmp_path / next_model_key("a")).unlink()
+    with pytest.raises(PlanPendingError, match="another age"):
+        plans.read(tmp_path, pod="svc-1")
+    assert plans.read(tmp_path, pod="svc-2").models == (A,)
+    (tmp_path / NEXT_KEY).write_text("{")
+    with pytest.raises(PlanPendingError, match="the plan that is tried cannot be read"):
+        plans.read(tmp_path, pod="svc-2")
+
+
+def test_a_plan_that_became_that_of_all_is_the_same_one(tmp_path: Path) -> None:
+    write(tmp_path, A)
+    stage(tmp_path, C, pods=("svc-1",))
+    tried = plans.read(tmp_path, pod="svc-1")
+    write(tmp_path, C)
+    taken = plans.read(tmp_path, pod="svc-1")
+    assert (taken.revision, taken.models, taken.tried) == (tried.revision, (C,), False)
