@@ -35,13 +35,26 @@ _FACTOR: dict[str | None, Decimal] = {
 }
 
 _KUBERNETES_NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
-SOURCE_PATTERN = (
-    rf"^(configmap://{_KUBERNETES_NAME}(/[-._a-zA-Z0-9]+)?"
-    rf"|pvc://{_KUBERNETES_NAME}(/[^/?#\x00-\x20\x7f]+)*/?"
-    r"|(s3|gs)://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9](/[^?#\x00-\x20\x7f]*)?"
-    r"|hf://[a-zA-Z0-9][-_.a-zA-Z0-9]{0,95}/[a-zA-Z0-9][-_.a-zA-Z0-9]{0,95}(/[^/?#@\x00-\x20\x7f]+)*/?"
-    r"|https://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^#\x00-\x20\x7f]*)?)$"
-)
+_SOURCE_OF_SCHEME = {
+    "configmap://": rf"configmap://{_KUBERNETES_NAME}(/[-._a-zA-Z0-9]+)?",
+    "pvc://": rf"pvc://{_KUBERNETES_NAME}(/[^/?#\x00-\x20\x7f]+)*/?",
+    "hf://": r"hf://[a-zA-Z0-9][-_.a-zA-Z0-9]{0,95}/[a-zA-Z0-9][-_.a-zA-Z0-9]{0,95}(/[^/?#@\x00-\x20\x7f]+)*/?",
+    "https://": (
+        r"https://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^#\x00-\x20\x7f]*)?"
+    ),
+    "": r"(s3|gs)://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9](/[^?#\x00-\x20\x7f]*)?",
+}
+SOURCE_PATTERN = rf"^({'|'.join(_SOURCE_OF_SCHEME.values())})$"
+
+
+def _source_rule() -> str:
+    """The pattern in CEL, one scheme after the other: the API server multiplies the length of a pattern with that of
+    the text and refuses a definition whose rule could cost too much; of a choice only the dearest part counts."""
+    *special, (_, rest) = _SOURCE_OF_SCHEME.items()
+    chain = "".join(f"self.startsWith('{scheme}') ? self.matches(r'^{pattern}$') : " for scheme, pattern in special)
+    return f"{chain}self.matches(r'^{rest}$')"
+
+
 SOURCE_FORMS = (
     "s3://BUCKET/PATH, gs://BUCKET/PATH, hf://ORG/REPO[/PATH], https://HOST/PATH, pvc://CLAIM/PATH or"
     " configmap://NAME[/PREFIX]"
@@ -265,7 +278,7 @@ class SourceUri:
             "maxLength": MAX_SOURCE_LENGTH,
             VALIDATIONS: [
                 {
-                    "rule": f"self.matches(r'{SOURCE_PATTERN}')",
+                    "rule": _source_rule(),
                     "message": f"must be {SOURCE_FORMS}",
                 },
                 {
