@@ -54,6 +54,12 @@ CASES = (
         ),
         ("Deployment", "NetworkPolicy"),
     ),
+    Case(
+        "recording rules without alerts",
+        ("--set", "recordingRules=true", "--set", "alerts.rules=None", "--set", "alerts.install=ConfigMap"),
+        ("ConfigMap",),
+        ("PrometheusRule",),
+    ),
     Case("one replica", ("--set", "replicas=1")),
     Case("a PodMonitor", ("--set", "podMonitor=true"), ("PodMonitor",)),
     Case(

@@ -21,6 +21,8 @@ from hack import reference, runbooks
 from hack.kubernetes_types import expanded
 from nereus.alerting import rules
 from nereus.api import crd
+from nereus.prometheus import recording
+from nereus.prometheus.queries import Scope
 
 ROOT = Path(__file__).resolve().parent.parent
 Json = dict[str, Any]
@@ -66,6 +68,7 @@ def files(root: Path = ROOT) -> dict[str, str]:
         "docs/status.md": reference.status_page(manifest, notice=NOTICE),
         "charts/nereus/files/fleet-rules.yaml": rules_file(rules.fleet_group()),
         "charts/nereus/files/operator-rules.yaml": rules_file(rules.operator_group()),
+        "charts/nereus/files/load-rules.yaml": rules_file(recording.group(Scope())),
         **runbooks.files(root),
     }
 

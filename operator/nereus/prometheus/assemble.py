@@ -19,6 +19,8 @@ from nereus.prometheus.reading import Freshness, Key, ModelReading, Reading, Wan
 from nereus.scaling.capacity import ModelLoad, replica_equivalents
 
 SKEW_WORTH_SAYING = 30.0
+WHOLE_SHARE = 0.8
+"""Of the pods that are seen, so many need a whole window: a few new pods among old ones are no gap."""
 Value = float
 PerService = dict[Key, Value]
 PerModel = dict[tuple[Key, str], Value]
@@ -125,7 +127,7 @@ def _reading(
     fresh = newest is not None and at - newest <= scope.stale_after
     pods = int(table.pods.get(key, 0.0)) if fresh else 0
     learned = capacities.learn(wanted, {name: _measured(table, key, name) for name in names}) if fresh else {}
-    recovering = 2 * int(table.whole.get(key, 0.0)) < pods
+    recovering = table.whole.get(key, 0.0) < WHOLE_SHARE * pods
     models = (
         {name: _model(wanted, table, scope, name, learned.get(name), recovering=recovering) for name in names}
         if fresh

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from nereus.prometheus import queries
+from nereus.prometheus import queries, recording
 from nereus.prometheus.assemble import Answers, number, readings
 from nereus.prometheus.capacity import Capacities
 from nereus.prometheus.client import Answer, Client, QueryError, Row, Source
@@ -24,6 +24,8 @@ from nereus.prometheus.reading import Freshness, Key, PastLoad, Reading, Wanted
 DEFAULT_INTERVAL = 15.0
 LEARN_INTERVAL_EVERY = 300.0
 """Seconds between two looks at how often the pods are scraped."""
+RAW_FOR = 300.0
+"""Seconds of reading raw series after the recording rules gave nothing: nobody has loaded them, or they lag."""
 USUAL_INTERVALS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0)
 """Seconds; a count over five minutes is off by one now and then, so figures close to these are taken as these."""
 
@@ -51,6 +53,7 @@ class Reader:
             window_seconds=options.window,
         )
         self._interval_known_until = float("-inf")
+        self._raw_until = float("-inf")
 
     async def read(self, wanted: Sequence[Wanted]) -> Mapping[Key, Reading]:
         """One reading per service; within `options.timeout` seconds, and never raising for a fault of the metrics."""
@@ -60,13 +63,16 @@ class Reader:
             return {w.key: Reading(at=now, state=Freshness.NOT_CONFIGURED, message=message) for w in wanted}
         deadline = time.monotonic() + self._options.timeout
         await self._learn_interval(deadline)
-        asked = queries.tick(self.scope)
+        recorded = self._options.recorded and time.monotonic() >= self._raw_until
+        asked = recording.tick(self.scope) if recorded else queries.tick(self.scope)
         if not any(w.warm_up for w in wanted):
             asked = {query: text for query, text in asked.items() if query not in queries.FOR_WARM_UP}
         answers = await asyncio.gather(*(self._ask(text, deadline) for text in asked.values()))
         got = dict(zip(asked, answers, strict=True))
         now = self._clock()
         skew = _server_time(got) - now if _server_time(got) else 0.0
+        if recorded and _nothing(got) and any(w.expected_ready for w in wanted):
+            self._raw_until = time.monotonic() + RAW_FOR
         self.capacities.keep_only({w.key for w in wanted})
         found = readings(wanted, Answers(got=got, skew=skew), self.scope, self.capacities, now=now)
         return await self._explain_nothing(found, deadline)
@@ -131,6 +137,12 @@ def _interval(rows: Sequence[Row]) -> float | None:
         return None
     interval = queries.INTERVAL_SPANS[0] / long
     return next((usual for usual in USUAL_INTERVALS if abs(interval - usual) <= 0.15 * usual), interval)
+
+
+def _nothing(got: Mapping[Query, Answer | QueryError]) -> bool:
+    """Whether the server answered and knows no service at all."""
+    newest = got[Query.NEWEST]
+    return isinstance(newest, Answer) and not newest.rows
 
 
 def _server_time(got: Mapping[Query, Answer | QueryError]) -> float:

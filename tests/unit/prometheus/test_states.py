@@ -102,8 +102,10 @@ async def test_a_window_with_a_hole_is_recovering() -> None:
 
 
 async def test_one_new_pod_among_old_ones_is_no_hole() -> None:
-    source = Recorded({**healthy(pods=3), Query.WHOLE: [row(2)]})
-    assert (await read(source, wanted(ready=3))).state is Freshness.FRESH
+    source = Recorded({**healthy(pods=5), Query.WHOLE: [row(4)]})
+    assert (await read(source, wanted(ready=5))).state is Freshness.FRESH
+    source.rows[Query.WHOLE] = [row(3)]
+    assert (await read(source, wanted(ready=5))).state is Freshness.RECOVERING
 
 
 @pytest.mark.parametrize("state", [Freshness.SLOW, Freshness.UNREACHABLE, Freshness.DENIED, Freshness.NOT_PROMETHEUS])
