@@ -65,7 +65,7 @@ SERIES = (
     ('nv_inference_pending_request_count{job="a",pod="p1"}', "0+3x40"),
     ('nv_inference_request_failure{job="a",pod="p1",reason="REJECTED"}', "0+15x40"),
 )
-EXPECTED = {
+EXPECTED: dict[str, dict[str, float]] = {
     "1m": {"nereus:model:inferences:rate": 20, "nereus:service:pods_seen": 2, "nereus:service:pods_whole": 2},
     "4m": {"nereus:model:queue": 48, "nereus:model:queue:delta": 0.2, "nereus:model:failures:rate": 1},
     # Fifteen seconds after one pod died and another took over, nothing is lost.
