@@ -24,6 +24,7 @@ from localcluster import (
     config,
     kwok_nodes,
     leftovers,
+    limits,
     network,
     node,
     oci,
@@ -243,6 +244,8 @@ def _start_node(
     cluster: Cluster, plan: dict[str, Component], *, kubectl: Kubectl, programs: Path, progress: Progress
 ) -> None:
     _write_node_files(cluster)
+    if processes.recorded(cluster.record("containerd")) is None:
+        limits.check()
     start(cluster, plan["containerd"], progress=progress)
     wait_for(cluster, plan["containerd"], progress=progress)
     _load_own_images(cluster, programs)
