@@ -53,7 +53,7 @@ def load_into_local_cluster(built: Mapping[str, Image], say: Say, name: str = DE
 def image_values(built: Mapping[str, Image]) -> tuple[str, ...]:
     """What the chart must be told to use these images."""
     values: list[str] = []
-    for key, name in (("image", "operator"), ("sidecar", "sidecar")):
+    for key, name in (("image", "operator"), ("sidecar", "sidecar"), ("gpu.agent.image", "agent")):
         repository, _, tag = built[name].reference.rpartition(":")
         values += ["--set", f"{key}.repository={repository}", "--set-string", f"{key}.tag={tag}"]
     return (*values, "--set", f"triton.image={built['triton-cpu'].reference}")

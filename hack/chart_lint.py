@@ -60,6 +60,7 @@ CASES = (
         ("ConfigMap",),
         ("PrometheusRule",),
     ),
+    Case("the GPU agent", ("--set", "gpu.agent.enabled=true"), ("DaemonSet", "Service")),
     Case("one replica", ("--set", "replicas=1")),
     Case("a PodMonitor", ("--set", "podMonitor=true"), ("PodMonitor",)),
     Case(
@@ -82,7 +83,14 @@ CASES = (
         absent=("PrometheusRule",),
     ),
 )
-WRONG_VALUES = ("replicas=many", "noSuchValue=1", "podMonitor=perhaps", "alerts.rules=Sometimes", "alerts.pace=2")
+WRONG_VALUES = (
+    "gpu.agent.privileged=true",
+    "replicas=many",
+    "noSuchValue=1",
+    "podMonitor=perhaps",
+    "alerts.rules=Sometimes",
+    "alerts.pace=2",
+)
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ from localcluster.builders import PROGRESS_SECONDS, Buildah, Docker, ImageError,
 from localcluster.config import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("operator", "sidecar", "triton-cpu")
+NAMES = ("operator", "sidecar", "triton-cpu", "agent")
 STABLE_TAGS: Mapping[str, str] = {"triton-cpu": "24.10"}  # examples name it; the others are named by content
 KEPT_ARCHIVES = 3
 NEEDED_BYTES = 3 * 1024**3  # base, layers and archives of all three took 1.6 GB

@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from nereus.sidecar.main import main as sidecar
 
         return sidecar(arguments[1:])
+    if arguments[:1] == ["agent"]:
+        from nereus.agent.main import main as agent
+
+        return agent(arguments[1:])
     if arguments[:1] == ["backtest"]:
         from nereus.backtest.cli import main as backtest
 
@@ -60,6 +64,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the operator (nereus run --help)")
     commands.add_parser("sidecar", help="run beside Triton in a pod (nereus sidecar --help)")
+    commands.add_parser("agent", help="report GPU memory per pod on a node (nereus agent --help)")
     commands.add_parser("backtest", help="what a scaling policy would have done (nereus backtest --help)")
 
     render = commands.add_parser(
@@ -85,6 +90,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         choices=["Always", "IfNotPresent", "Never"],
         help="when the kubelet pulls it [NEREUS_SIDECAR_PULL_POLICY, otherwise %(default)s]",
     )
+    render.add_argument(
+        "--nodes", metavar="FILE", help="output of `kubectl get nodes -o yaml`: what spec.gpu is chosen from"
+    )
     render.add_argument("--pod-monitor", action="store_true", help="as in a cluster that has prometheus-operator")
     render.set_defaults(command=_render)
 
@@ -109,6 +117,7 @@ def _render(given: argparse.Namespace) -> int:
     from nereus.api import service as services
     from nereus.api.names import KIND
     from nereus.api.problems import InvalidSpecError
+    from nereus.gpu.nodes import read as read_node
     from nereus.rendering import render
     from nereus.workload.settings import Settings
 
@@ -121,6 +130,12 @@ def _render(given: argparse.Namespace) -> int:
     )
     texts: list[str] = []
     complaints: list[str] = []
+    nodes = None
+    if given.nodes:
+        try:
+            nodes = tuple(filter(None, map(read_node, _listed(given.nodes))))
+        except ValueError as error:
+            complaints.append(f"{given.nodes}: {error}")
     found = 0
     for file in given.files:
         try:
@@ -134,7 +149,7 @@ def _render(given: argparse.Namespace) -> int:
             found += 1
             try:
                 service = services.read(resource)
-                texts += [_document(manifest) for manifest in render(service, settings=settings).objects]
+                texts += [_document(manifest) for manifest in render(service, settings=settings, nodes=nodes).objects]
             except InvalidSpecError as error:
                 where = f"{file}: {KIND} {(resource.get('metadata') or {}).get('name', 'without a name')}"
                 complaints += [f"{where}: {problem}" for problem in error.problems]
@@ -144,6 +159,12 @@ def _render(given: argparse.Namespace) -> int:
     for complaint in complaints:
         print(complaint, file=sys.stderr)
     return FAILED if complaints else OK
+
+
+def _listed(file: str) -> Iterator[dict[str, Any]]:
+    """The objects in a file, those of a List one by one. Raises ValueError."""
+    for document in _documents(file):
+        yield from document.get("items") or [document]
 
 
 def _documents(file: str) -> Iterator[dict[str, Any]]:

@@ -17,10 +17,16 @@ from nereus.api.manifests import Manifest
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.protocol import Plan
 from nereus.api.service import ModelService
+from nereus.api.spec.gpu import Isolation
+from nereus.api.spec.scaling import Strategy
+from nereus.gpu.ask import Ask, ask_of, fingerprint
+from nereus.gpu.choice import Choice, Unavailable, better, choose, missing, units
+from nereus.gpu.nodes import NodeGpus
 from nereus.scaling import hpa as autoscaling
 from nereus.triton import checks as triton_checks
 from nereus.triton import server
 from nereus.workload import checks as workload_checks
+from nereus.workload import devices
 from nereus.workload import plan as plans
 from nereus.workload import service as services
 from nereus.workload import template as templates
@@ -31,7 +37,22 @@ from nereus.workload.revision import Template, changes, controller_revision, fre
 from nereus.workload.service import service_object
 from nereus.workload.settings import Settings
 
-__all__ = ["Rendered", "Template", "render"]
+__all__ = ["GpuPlan", "GpuUnavailableError", "Rendered", "Template", "render"]
+
+
+class GpuUnavailableError(InvalidSpecError):
+    """No node can ever give the GPU that is asked for, and none was chosen before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuPlan:
+    """What the pods of a service with `spec.gpu` get. `missing` is why no node offers it now, `pending` what would be
+    chosen today instead (both empty when nothing is to be said), `surge` whether a rollout may add a pod."""
+
+    choice: Choice
+    missing: str = ""
+    pending: str = ""
+    surge: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +64,20 @@ class Rendered:
     plan: Plan
     template: Template
     pending: str | None
+    gpu: GpuPlan | None = None
 
 
-def render(service: ModelService, *, settings: Settings, stored: Sequence[Manifest] = ()) -> Rendered:
-    """Every object of the service. `stored` are the ControllerRevisions that it owns.
+def render(
+    service: ModelService,
+    *,
+    settings: Settings,
+    stored: Sequence[Manifest] = (),
+    nodes: Sequence[NodeGpus] | None = None,
+) -> Rendered:
+    """Every object of the service. `stored` are the ControllerRevisions that it owns, `nodes` those with GPUs (None:
+    nobody may look); only a service with `spec.gpu` depends on them.
 
-    Raises InvalidSpecError with every problem found.
+    Raises InvalidSpecError with every problem found, GpuUnavailableError when only the GPU is missing.
     """
     inputs = templates.template_inputs(service)
     found = stored_template(stored, inputs)
@@ -71,7 +100,8 @@ def render(service: ModelService, *, settings: Settings, stored: Sequence[Manife
     if problems:
         raise InvalidSpecError(tuple(problems))
 
-    body = templates.template(service, settings=settings, image=image)
+    gpu = _gpu(service, stored=stored, found=found[0] if found else None, nodes=nodes)
+    body = templates.template(service, settings=settings, image=image, gpu=gpu.choice if gpu else None)
     template, number = found or fresh_template(service, body, inputs, stored)
     autoscaler = autoscaling.hpa(service)
     selected = dict(settings.rule_labels)
@@ -83,12 +113,44 @@ def render(service: ModelService, *, settings: Settings, stored: Sequence[Manife
         service_object(service),
         *((services.headless_service(service),) if service.endpoint.headless else ()),
         disruption_budget(service),
-        deployment(service, template.body),
+        deployment(service, template.body, surge=gpu is None or gpu.surge),
         *((autoscaler,) if autoscaler else ()),
         *((pod_monitor(service, labels=selected),) if settings.pod_monitor else ()),
         *((rule,) if rule else ()),
     )
-    return Rendered(objects=objects, plan=plan, template=template, pending=changes(template.body, body))
+    return Rendered(objects=objects, plan=plan, template=template, pending=changes(template.body, body), gpu=gpu)
+
+
+def _gpu(
+    service: ModelService, *, stored: Sequence[Manifest], found: Template | None, nodes: Sequence[NodeGpus] | None
+) -> GpuPlan | None:
+    """What was chosen before for this `spec.gpu`, also when the rest of the spec changed; otherwise a choice of now."""
+    ask = ask_of(service)
+    if ask is None:
+        return None
+    asked = fingerprint(service)
+    choice = devices.choice_in(found.body) if found else None
+    choice = choice or devices.kept_choice(stored, asked)
+    if choice is None:
+        fresh = choose(ask, nodes, asked=asked)
+        if isinstance(fresh, Unavailable):
+            raise GpuUnavailableError((Problem("spec.gpu", fresh.message),))
+        choice = fresh
+    return GpuPlan(
+        choice=choice,
+        missing=missing(choice, ask, nodes),
+        pending=better(choice, ask, nodes) if ask.isolation is Isolation.AUTO else "",
+        surge=_surges(service, choice, ask, nodes),
+    )
+
+
+def _surges(service: ModelService, choice: Choice, ask: Ask, nodes: Sequence[NodeGpus] | None) -> bool:
+    """Whether the nodes could take one pod more than the service may have; yes when that is not known."""
+    room = units(choice, ask, nodes)
+    if room is None or (room == 0 and choice.assumed):
+        return True
+    pods = service.manual_replicas if service.strategy is Strategy.MANUAL else service.max_replicas
+    return room > pods
 
 
 def _image_of(template: Template) -> str:

@@ -10,6 +10,8 @@ import yaml
 
 from nereus.api.service import ModelService, read
 from nereus.cli import to_yaml
+from nereus.gpu.nodes import NodeGpus
+from nereus.gpu.nodes import read as read_node
 from nereus.rendering import Rendered, render
 from nereus.workload.settings import Settings
 
@@ -27,9 +29,10 @@ class Case:
     name: str
     settings: Settings
     service: ModelService
+    nodes: tuple[NodeGpus, ...] | None = None
 
     def rendered(self) -> Rendered:
-        return render(self.service, settings=self.settings)
+        return render(self.service, settings=self.settings, nodes=self.nodes)
 
     def text(self) -> str:
         return "".join(f"---\n{to_yaml(manifest)}" for manifest in self.rendered().objects)
@@ -57,10 +60,13 @@ def write(*, check: bool = False) -> list[Path]:
 def _case(path: Path) -> Case:
     settings: dict[str, Any] = {"sidecar_image": "nereus/sidecar:golden", "triton_image": "nereus/triton:golden"}
     resource: dict[str, Any] = {}
+    nodes: tuple[NodeGpus, ...] | None = None
     for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
         if "settings" in document:
             settings |= document["settings"]
+        elif "nodes" in document:
+            nodes = tuple(filter(None, map(read_node, document["nodes"])))
         else:
             resource = document
     resource["metadata"] = {"uid": UID, **resource["metadata"]}
-    return Case(name=path.stem, settings=Settings(**settings), service=read(resource))
+    return Case(name=path.stem, settings=Settings(**settings), service=read(resource), nodes=nodes)

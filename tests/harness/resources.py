@@ -269,6 +269,10 @@ REFUSED = (
         server_words=("spec.models[0].instances.rateLimiter.resources[0].count", "greater than or equal to 1"),
     ),
     _model("a precision of nothing", "precision", "set accelerator", optimization={"precision": "FP16"}),
+    _spec("a part of each of two GPUs", "gpu.count", "remove", gpu={"memory": "8Gi", "count": 2}),
+    _spec("two GPUs that are shared", "gpu.isolation", "set", gpu={"isolation": "MPS", "count": 2}),
+    _spec("a slice of no size", "gpu.memory", "set", gpu={"isolation": "MIG"}),
+    _spec("excess of no limit", "gpu.onExceed", "remove", gpu={"onExceed": "Evict"}),
     _spec("an ensemble with optimization", "ensemble", "remove", models=[MODEL, {**ENSEMBLE, "optimization": {}}]),
     _model("versions of no kind", "versions", "exactly one", versions={}),
     _model("versions of two kinds", "versions", "exactly one", versions={"latest": 1, "all": True}),
@@ -478,4 +482,9 @@ ACCEPTED: dict[str, Json] = {
     ),
     "no pod at all": service(scaling={"strategy": "Manual", "replicas": 0}),
     "a suspended service": service(suspend=True),
+    "a part of a GPU": service(
+        gpu={"memory": "8Gi", "isolation": "MIG", "product": "NVIDIA-H100-80GB-HBM3", "onExceed": "Evict"}
+    ),
+    "a GPU, whatever it is": service(gpu={}),
+    "two whole GPUs": service(gpu={"count": 2, "isolation": "Exclusive"}),
 }

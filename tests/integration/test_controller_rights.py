@@ -127,6 +127,8 @@ def test_the_chart_grants_what_is_needed_and_nothing_else(
     watch = (namespace,) if scope == "namespace" else ()
     with Operator(kubeconfig, lease_namespace=namespace, identity="op", log=tmp_path / "log", watch=watch):
         services.apply("stuck", runtime={"nodeSelector": {"example.com/nowhere": "1"}})
+        services.apply("gpu", gpu={"count": 1})
+        services.until_true("a GPU asked for", lambda: services.get("Deployment", "gpu"), seconds=30)
         services.apply(scaling={"minReplicas": 2, "maxReplicas": 3})
         services.until_ready()
         services.apply(scaling={"minReplicas": 2, "maxReplicas": 3}, models=[MODEL, {**MODEL, "name": "second"}])
@@ -164,6 +166,8 @@ def test_the_chart_grants_what_is_needed_and_nothing_else(
         if f"/namespaces/{namespace}/" in call.path or "/namespaces/" not in call.path
     ]
     refused = [(call, status) for call, status in mine if status in (401, 403)]
+    if scope == "namespace":  # nodes are of the cluster: without the right, what the spec names is taken at its word
+        refused = [(call, status) for call, status in refused if (call.resource, call.verb) != ("nodes", "list")]
     assert not refused
 
 

@@ -189,9 +189,9 @@ def test_kubectl_get_shows_the_documented_columns(api: Api, namespace: str) -> N
         accept="application/json;as=Table;v=v1;g=meta.k8s.io",
     ).body
     names = [column["name"] for column in table["columnDefinitions"]]
-    assert names == ["Name", "Ready", "Reason", "Replicas", "Min", "Max", "URL", "Age", "Strategy", "Coldstart"]
-    wide = [column["name"] for column in table["columnDefinitions"] if column["priority"]]
-    assert wide == ["Strategy", "Coldstart"]
+    wide = ["Strategy", "GPUMem", "Coldstart"]
+    assert names == ["Name", "Ready", "Reason", "Replicas", "Min", "Max", "GPU", "URL", "Age", *wide]
+    assert [column["name"] for column in table["columnDefinitions"] if column["priority"]] == wide
     shown = dict(zip(names, table["rows"][0]["cells"], strict=True))
     shown.pop("Age")
     assert shown == {
@@ -201,6 +201,8 @@ def test_kubectl_get_shows_the_documented_columns(api: Api, namespace: str) -> N
         "Replicas": "1/2",
         "Min": 2,
         "Max": 9,
+        "GPU": "MIG",
+        "GPUMem": "7.4Gi/9.5Gi Hard",
         "URL": f"http://shown.{namespace}.svc:8000",
         "Strategy": "Metrics",
         "Coldstart": 12.5,
@@ -226,6 +228,7 @@ def _set_status(api: Api, namespace: str, name: str, **changes: Any) -> Answer:
         "url": f"http://{name}.{namespace}.svc:8000",
         "resolved": {"strategy": "Metrics", "minReplicas": 2, "maxReplicas": 9},
         "coldStart": {"samples": 2, "p95": 12.5},
+        "gpu": {"mechanism": "MIG", "enforcement": "Hard", "memory": "7.4Gi/9.5Gi Hard"},
         **changes,
     }
     return api.request("PATCH", f"{MODEL_SERVICES.format(namespace=namespace)}/{name}/status", {"status": status})

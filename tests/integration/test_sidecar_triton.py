@@ -170,6 +170,7 @@ def test_a_plan_becomes_a_served_model_with_the_merged_configuration(pod: Pod) -
     assert isinstance(config, dict)
     assert config["max_batch_size"] == 4
     assert config["dynamic_batching"]["preferred_batch_size"] == [4]
+    pod.until(lambda: pod.model("m").kinds == ("KIND_CPU",))  # what Triton settled on: here is no GPU
     report = pod.sidecar.report()
     assert report.ready
     assert report.server_live

@@ -21,6 +21,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
+{{- define "nereus.agentSelectorLabels" -}}
+app.kubernetes.io/name: nereus
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gpu-agent
+{{- end -}}
+
+{{- define "nereus.agentLabels" -}}
+{{ include "nereus.agentSelectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
 {{- define "nereus.serviceAccountName" -}}
 {{- .Values.serviceAccount.name | default (include "nereus.fullname" .) -}}
 {{- end -}}
@@ -62,6 +75,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""] # patch: an annotation that makes the kubelet refresh the plan at once
   resources: [pods]
   verbs: [list, watch, patch]
+{{- if .Values.gpu.agent.enabled }}
+- apiGroups: [""] # spec.gpu.onExceed: Evict
+  resources: [pods/eviction]
+  verbs: [create]
+{{- end }}
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create]

@@ -168,9 +168,11 @@ def printer_columns() -> list[Json]:
         _column("Replicas", "string", ".status.replicas", "Ready pods / wanted pods."),
         _column("Min", "integer", ".status.resolved.minReplicas", "Fewest pods in effect."),
         _column("Max", "integer", ".status.resolved.maxReplicas", "Most pods in effect."),
+        _column("GPU", "string", ".status.gpu.mechanism", "What keeps pods within their GPU memory."),
         _column("URL", "string", ".status.url", "Where clients in the cluster send HTTP requests."),
         _column("Age", "date", ".metadata.creationTimestamp", "Time since it was created."),
         _column("Strategy", "string", ".status.resolved.strategy", "What sets the number of pods.", priority=1),
+        _column("GPUMem", "string", ".status.gpu.memory", "GPU memory: most seen / limit in effect.", priority=1),
         _column("Coldstart", "number", ".status.coldStart.p95", "Seconds a new pod needs (p95).", priority=1),
     ]
 

@@ -44,6 +44,8 @@ ANNOTATION_INPUTS = f"{GROUP}/template-inputs"
 """On a ControllerRevision: the hash of the part of the spec that its pod template was rendered from."""
 ANNOTATION_APPLIED = f"{GROUP}/applied"
 """On every child: the digest of what was applied last, so that a field that is no longer wished is noticed."""
+ANNOTATION_GPU = f"{GROUP}/gpu"
+"""On the pod template of a service with `spec.gpu`: what was chosen for it, as JSON (nereus.gpu.choice)."""
 ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
 """Written by a user on the ModelService: any new value asks for the newest pod template (`kubectl annotate`)."""
 

@@ -124,7 +124,8 @@ class ModelReport:
     Triton's own words. `serving` is true while any version answers, also after a later change failed.
     `conflicts` names configuration fields on which the source and the resource disagree (the resource wins).
     `version_bytes` is the size of the files of its newest version: loaded, it takes at least that much memory.
-    `drift` says what somebody had changed in Triton, for a while after it was put right."""
+    `drift` says what somebody had changed in Triton, for a while after it was put right.
+    `kinds` are the instance kinds that Triton settled on (KIND_CPU, KIND_GPU, KIND_MODEL), empty while not known."""
 
     name: str
     state: ModelState
@@ -138,6 +139,7 @@ class ModelReport:
     conflicts: tuple[str, ...] = ()
     version_bytes: int | None = None
     drift: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,13 +221,14 @@ _MODEL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "conflicts": _are_texts,
     "version_bytes": _is_amount,
     "drift": _is_text,
+    "kinds": _are_texts,
 }
 
 
 def _model_report(data: Any) -> ModelReport:
     known = _known(data, _MODEL_FIELDS, required=("name", "state"), what="the report of a model")
     known["state"] = ModelState(known["state"])
-    for name in ("versions", "conflicts"):
+    for name in ("versions", "conflicts", "kinds"):
         known[name] = tuple(known.get(name, ()))
     return ModelReport(**known)
 

@@ -24,6 +24,11 @@ class ConditionType(StrEnum):
     MODELS_LOADED = "ModelsLoaded", "Every declared model is loaded in every pod."
     SCALING_ACTIVE = "ScalingActive", "The number of pods follows its metrics; False where it is set by hand or cannot."
     ALERTS_INSTALLED = "AlertsInstalled", "Prometheus itself has loaded the alert rules of this service."
+    GPU_MEMORY_ENFORCED = (
+        "GPUMemoryEnforced",
+        "Whether the pods cannot take more GPU memory than spec.gpu.memory; True only when that was seen. Present only"
+        " where spec.gpu.memory is.",
+    )
     STALLED = "Stalled", "Nothing goes on until a person acts. Present only while it is true."
 
 
@@ -67,6 +72,28 @@ class Reason(StrEnum):
     )
     FETCHING_MODELS = "FetchingModels", "The sidecar fetches model files."
     LOADING_MODELS = "LoadingModels", "Triton loads and warms up models."
+    # --- GPU memory
+    LIMIT_ENFORCED = "LimitEnforced", "Hardware or driver hold the GPU memory limit, and the GPU agents see that."
+    LIMIT_NOT_PROVEN = (
+        "LimitNotProven",
+        "The GPU memory limit ought to hold; nobody has seen yet that it does. The message says what is missing.",
+        "Install the GPU agent (chart value gpu.agent.enabled), or wait until a pod uses its GPU.",
+    )
+    LIMIT_SOFT = (
+        "LimitSoft",
+        "The GPU memory limit holds for ordinary processes; the message says what escapes it.",
+        "Where that is not enough, offer MIG slices or whole GPUs and set gpu.isolation.",
+    )
+    LIMIT_NOT_ENFORCED = (
+        "LimitNotEnforced",
+        "Nothing limits the GPU memory of a pod: time-slicing only counts shares.",
+        "Offer MIG, MPS or HAMi on the nodes, or set gpu.onExceed: Evict.",
+    )
+    LIMIT_MISSING = (
+        "LimitMissing",
+        "The GPU agent sees that the limit which was asked for is not in effect.",
+        "Check what the message names; docs/gpu-isolation.md lists what each mechanism needs.",
+    )
     METRICS_PENDING = "MetricsPending", "The autoscaler is new and has not read its metrics yet."
 
     # --- somebody has to do something
@@ -95,6 +122,26 @@ class Reason(StrEnum):
         "Unschedulable",
         "The scheduler finds no node for a pod.",
         "The message holds the scheduler's words: lower runtime.resources, change the selectors, or add a node.",
+    )
+    GPU_UNAVAILABLE = (
+        "GPUUnavailable",
+        "No node offers the GPU that spec.gpu asks for; the message says what each kind of node lacks.",
+        "Lower gpu.memory, choose another gpu.isolation or gpu.product, or prepare a node.",
+    )
+    GPU_NOT_USED = (
+        "GPUNotUsed",
+        "A model of a service with a GPU runs on the CPU, or a pod with a GPU does not use it.",
+        "Check that the image has the backend's GPU build and that instances.kind is not CPU.",
+    )
+    GPU_MEMORY_EXCEEDED = (
+        "GPUMemoryExceeded",
+        "A pod uses more GPU memory than spec.gpu.memory.",
+        "Raise gpu.memory, serve less, choose an isolation that is Hard, or set gpu.onExceed: Evict.",
+    )
+    GPU_MEMORY_TOO_SMALL = (
+        "GPUMemoryTooSmall",
+        "The models need more GPU memory than spec.gpu.memory, while they serve or while one is loaded anew.",
+        "Raise gpu.memory; the message holds the sum.",
     )
     IMAGE_PULL_FAILED = (
         "ImagePullFailed",

@@ -114,6 +114,34 @@ class PlanStatus(Section):
     )
 
 
+class GpuStatus(Section):
+    """What keeps the pods within their GPU memory, and what was seen of it."""
+
+    mechanism: Annotated[str, Field(max_length=32)] = Field(
+        description="What was chosen: Exclusive, MIG, DriverLimit, MPS, HAMi or None."
+    )
+    enforcement: Annotated[str, Field(max_length=16)] = Field(
+        description="Hard: hardware or driver refuse. Soft: refused unless a process escapes. None: nothing refuses."
+    )
+    requested: Annotated[str, Field(max_length=32)] | None = Field(None, description="spec.gpu.memory.")
+    effective_limit: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="The limit really in effect, e.g. the size of the slice; absent when there is none."
+    )
+    observed_peak: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="The most that one pod was seen to use, by the GPU agents, rounded."
+    )
+    memory: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="Observed peak / limit in effect, for the column GPUMEM."
+    )
+    simulated: bool | None = Field(None, description="true: the numbers come from simulated GPUs.")
+    pending: Annotated[str, Field(max_length=1024)] | None = Field(
+        None, description="A better isolation that the nodes offer by now. Nothing moves to it unasked."
+    )
+    message: Annotated[str, Field(max_length=2048)] | None = Field(
+        None, description="What was chosen and why not the others, what escapes it, and how rollouts are affected."
+    )
+
+
 class ConditionStatus(Section):
     """One statement, as Kubernetes conventions have it."""
 
@@ -131,7 +159,8 @@ class Status(Section):
     observed_generation: int | None = Field(None, description="Generation of the resource that this status is about.")
     conditions: Annotated[tuple[ConditionStatus, ...], Field(max_length=16), Keyed(("type",))] | None = Field(
         None,
-        description="Ready, Progressing, ModelsLoaded, ScalingActive, AlertsInstalled; Stalled while it is true.",
+        description="Ready, Progressing, ModelsLoaded, ScalingActive, AlertsInstalled; GPUMemoryEnforced where"
+        " gpu.memory is set; Stalled while it is true.",
     )
     url: Annotated[str, Field(max_length=512)] | None = Field(
         None, description="Where clients in the cluster send HTTP inference requests."
@@ -150,6 +179,7 @@ class Status(Section):
     resolved: Resolved | None = Field(None, description="What was taken where the spec says nothing.")
     scaling: ScalingStatus | None = Field(None, description="Why there are as many pods as there are.")
     cold_start: ColdStart | None = Field(None, description="How long new pods take.")
+    gpu: GpuStatus | None = Field(None, description="The GPU of the pods, where spec.gpu asks for one.")
     template: TemplateStatus | None = Field(None, description="The pod template in use.")
     plan: PlanStatus | None = Field(None, description="The models and settings in use, and a change on its way.")
 

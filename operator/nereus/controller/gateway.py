@@ -22,10 +22,11 @@ from nereus.api import names
 from nereus.api.manifests import Manifest
 from nereus.controller.connection import Connection
 from nereus.controller.errors import ApiError, FencedError, UnavailableError, from_answer
-from nereus.controller.kinds import Kind
+from nereus.controller.kinds import POD, Kind
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 MERGE = "application/merge-patch+json"
+JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -138,6 +139,18 @@ class Gateway:
         path = kind.path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
         return await self._write("PUT", kind, path, body=manifest, query=_query(fieldManager=names.FIELD_MANAGER))
 
+    async def evict(self, namespace: str, name: str, *, uid: str) -> None:
+        """Evict exactly this pod; refused with status 429 while a disruption budget forbids it."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"namespace": namespace, "name": name},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        path = POD.path(namespace, name, "eviction")
+        # Once: a budget that refuses does so for longer than the pauses between attempts.
+        await self._call("POST", POD, path, data=json.dumps(body).encode(), content=JSON, verb="evict", attempts=1)
+
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
         """Delete exactly this object, not a successor of the same name; what is gone already is fine."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
@@ -187,18 +200,20 @@ class Gateway:
         content: str = "",
         accept: str = "",
         verb: str = "",
+        attempts: int = 0,
     ) -> Manifest:
         """One request, tried again while the API server cannot answer it."""
         doing = f"{(verb or method).lower()} {path.split('/', 3)[-1]}"
         headers = {name: value for name, value in (("Content-Type", content), ("Accept", accept)) if value}
         url = URL(self._server + path).with_query(query or {})
-        for attempt in range(1, ATTEMPTS + 1):
+        attempts = attempts or ATTEMPTS
+        for attempt in range(1, attempts + 1):
             if data is not None and not self._may_write():
                 raise FencedError(f"{doing}: not sent, this replica does not hold the lease")
             try:
                 return await self._attempt(method, kind, url, data, headers, doing=doing, verb=verb)
             except UnavailableError as error:
-                if attempt == ATTEMPTS:
+                if attempt == attempts:
                     raise
                 jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
                 await asyncio.sleep(max(error.retry_after or 0.0, 0.2 * 3**attempt * jitter))

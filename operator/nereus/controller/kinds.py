@@ -12,7 +12,7 @@ from nereus.api import names
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of namespaced object. `api_version` is empty of a group for the core API (`v1`)."""
+    """One kind of object. `api_version` is empty of a group for the core API (`v1`)."""
 
     api_version: str
     kind: str
@@ -48,6 +48,8 @@ DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudge
 POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 PROMETHEUS_RULE = Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules")
 EVENT = Kind("v1", "Event", "events")
+NODE = Kind("v1", "Node", "nodes")
+"""Of the cluster, not of a namespace."""
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
 CHILDREN = (CONTROLLER_REVISION, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, DEPLOYMENT, AUTOSCALER)

@@ -28,7 +28,10 @@ from nereus.controller.connection import Connection, connect
 from nereus.controller.errors import ApiError, FencedError, TerminatingError
 from nereus.controller.events import EventPoster
 from nereus.controller.gateway import Gateway
-from nereus.controller.kinds import MODEL_SERVICE, POD_MONITOR, PROMETHEUS_RULE, Kind
+from nereus.controller.gpuguard import Guard
+from nereus.controller.gpus import Agents, Nodes
+from nereus.controller.gpuworld import Gpus
+from nereus.controller.kinds import MODEL_SERVICE, POD, POD_MONITOR, PROMETHEUS_RULE, Kind
 from nereus.controller.leader import Leadership
 from nereus.controller.loadedrules import LoadedRules
 from nereus.controller.metrics import Metrics, Reading
@@ -98,6 +101,15 @@ class Operator:
         self.pods = PodStates(self.gateway, lambda key: self.queue.add(key, Priority.PROGRESS), session)
         self.loaded = LoadedRules(options.prometheus_url, session, lambda key: self.queue.add(key, Priority.ROUTINE))
         self.statuses = StatusWriter(self.gateway, self.store)
+        self.nodes = Nodes(self.gateway, self._look_at_gpus)
+        self.agents = Agents(options.gpu_agents, session, self._look_at_pod, wanted=lambda: bool(self.nodes.services))
+        self.guard = Guard(
+            self.gateway,
+            self.store,
+            self.agents,
+            leads=lambda: self.leadership.held,
+            told=lambda key: self.queue.add(key, Priority.PROGRESS),
+        )
         self.reconciler = Reconciler(
             gateway=self.gateway,
             store=self.store,
@@ -106,6 +118,7 @@ class Operator:
             events=EventPoster(self.gateway, count=lambda kind, reason: self.metrics.events.labels(kind, reason).inc()),
             pods=self.pods,
             staging=Staging(self.gateway, self.store, self.pods),
+            gpus=Gpus(self.nodes, self.agents, self.guard),
             settings=lambda: self._settings,
             loaded=self.loaded,
             figures=self.metrics.services,
@@ -159,6 +172,9 @@ class Operator:
                 "lease": self._campaign(),
                 "audit": self.auditor.run(),
                 "pod states": self.pods.run(),
+                "nodes": self.nodes.run(),
+                "GPU agents": self.agents.run(),
+                "GPU guard": self.guard.run(),
                 "lag": health.measure_lag(self.metrics),
                 "discovery": self._discover_again(),
                 "loaded rules": self.loaded.run(),
@@ -253,6 +269,15 @@ class Operator:
     def _look_at_all(self) -> None:
         for key in self.store.services():
             self.queue.add(key, Priority.ROUTINE)
+
+    def _look_at_gpus(self) -> None:
+        for key in self.nodes.services:
+            self.queue.add(key, Priority.PROGRESS)
+
+    def _look_at_pod(self, pod: Key) -> None:
+        owner = self.store.owner(POD, pod)
+        if owner is not None and owner in self.nodes.services:
+            self.queue.add(owner, Priority.ROUTINE)
 
     async def _discover_again(self) -> None:
         while True:

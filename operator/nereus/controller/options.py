@@ -27,6 +27,7 @@ class Options:
     workers: int
     log_level: str
     log_format: str
+    gpu_agents: str = ""
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
@@ -58,12 +59,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     add("--prometheus-url", default=variable("PROMETHEUS_URL"), help="asked whether it has loaded the alert rules")
     add("--http-host", default=variable("HTTP_HOST"), help="address of /healthz, /readyz and /metrics; empty: all")
     add("--http-port", type=int, default=variable("HTTP_PORT", "8080"))
+    add("--gpu-agents", default=variable("GPU_AGENTS"), help="HOST:PORT of the GPU agents' Service; empty: none")
     add("--workers", type=int, default=variable("WORKERS", "8"), help="services that are looked at at the same time")
     add("--log-level", default=variable("LOG_LEVEL", "info"), choices=["debug", "info", "warning", "error"])
     add("--log-format", default=variable("LOG_FORMAT", "auto"), choices=["auto", "json", "text"])
     given = parser.parse_args(argv)
     if not given.sidecar_image:
         parser.error("--sidecar-image (or NEREUS_SIDECAR_IMAGE) is required: every pod runs it beside Triton")
+    if given.gpu_agents and not given.gpu_agents.rpartition(":")[2].isdigit():
+        parser.error(f"--gpu-agents {given.gpu_agents}: write HOST:PORT")
     if given.workers < 1:
         parser.error(f"--workers {given.workers}: at least 1 is needed")
     if not 0.001 <= given.alert_pace <= 1:
@@ -89,4 +93,5 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
         workers=given.workers,
         log_level=given.log_level,
         log_format=given.log_format,
+        gpu_agents=given.gpu_agents,
     )

@@ -22,13 +22,14 @@ from nereus.api import names, service
 from nereus.api.conditions import Truth
 from nereus.api.manifests import Manifest, identity
 from nereus.api.problems import InvalidSpecError
-from nereus.api.reasons import ConditionType
+from nereus.api.reasons import ConditionType, Reason
 from nereus.api.service import ModelService
 from nereus.controller import replicas
 from nereus.controller.apply import REPLICAS, Applier, LeavingError, RefusedError
 from nereus.controller.errors import ApiError, ConflictError, NotFoundError, UnavailableError
 from nereus.controller.events import EventPoster
 from nereus.controller.gateway import Gateway
+from nereus.controller.gpuworld import Gpus
 from nereus.controller.kinds import (
     AUTOSCALER,
     CONTROLLER_REVISION,
@@ -102,6 +103,7 @@ class Reconciler:
     events: EventPoster
     pods: PodStates
     staging: Staging
+    gpus: Gpus
     settings: Callable[[], Settings]
     loaded: LoadedRules
     figures: ServiceMetrics
@@ -119,6 +121,12 @@ class Reconciler:
             rendered = await self._render(wished)
             pods = self._pods(key)
             staged = self.staging.stage(wished, rendered, pods)
+        except rendering.GpuUnavailableError as error:
+            self.gpus.nodes.missing(key, is_missing=True)
+            status = report.invalid(
+                resource, error.problems, previous=previous, now=self.now(), reason=Reason.GPU_UNAVAILABLE
+            )
+            return await self._tell(resource, previous, status, Outcome("invalid"))
         except InvalidSpecError as error:
             status = report.invalid(resource, error.problems, previous=previous, now=self.now())
             return await self._tell(resource, previous, status, Outcome("invalid"))
@@ -144,6 +152,7 @@ class Reconciler:
                 revision=rendered.template.revision, hash=rendered.template.hash, pending=rendered.pending or ""
             ),
             alerts=self._alerts(key, wished, made.rules_refused),
+            gpu=self.gpus.world(wished, rendered.gpu),
         )
         status = report.status(world, previous=previous, now=self.now())
         fleet = self.settings().alert_rules == "Fleet"
@@ -160,12 +169,18 @@ class Reconciler:
         """Raises InvalidSpecError. A template that is not stored is rendered only when the API server, not merely the
         store, knows none for these inputs: a predecessor may have stored it a moment ago, and pods would restart."""
         key = Key(wished.namespace, wished.name)
+        nodes = await self.gpus.nodes.current(key) if wished.spec.gpu else None
         for looked in (False, True):
             kept = _owned(self.store.children(key, CONTROLLER_REVISION), wished)
             stored = [manifest for manifest in kept if not keeping.is_plan(manifest)]
-            rendered = rendering.render(wished, settings=self.settings(), stored=stored)
-            if rendered.template.revision in {manifest["metadata"]["name"] for manifest in stored} or looked:
-                return rendered
+            try:
+                rendered = rendering.render(wished, settings=self.settings(), stored=stored, nodes=nodes)
+            except rendering.GpuUnavailableError:
+                if looked:
+                    raise
+            else:
+                if rendered.template.revision in {manifest["metadata"]["name"] for manifest in stored} or looked:
+                    return rendered
             selector = f"{names.MANAGED_SELECTOR},{names.LABEL_SERVICE}={wished.name}"
             for manifest in await self.gateway.list_objects(
                 CONTROLLER_REVISION, namespace=wished.namespace, selector=selector
@@ -310,10 +325,9 @@ class Reconciler:
         return Outcome(outcome.word, min(moment for moment in again if moment is not None))
 
     def _pace(self, status: Mapping[str, Any]) -> float:
-        if _settled(status) and not any(
-            item.get("status") == Truth.UNKNOWN and item.get("type") != ConditionType.ALERTS_INSTALLED.value
-            for item in _conditions(status)  # the rules' own poll wakes a service when Prometheus answers otherwise
-        ):
+        # Rules and GPU agents are polled: what they say otherwise wakes a service by itself.
+        unknown = {item.get("type") for item in _conditions(status) if item.get("status") == Truth.UNKNOWN}
+        if _settled(status) and unknown <= {ConditionType.ALERTS_INSTALLED, ConditionType.GPU_MEMORY_ENFORCED}:
             return RESYNC_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - spreads work, guards nothing
         since = instant(_condition(status, ConditionType.READY).get("lastTransitionTime"))
         age = (self.now() - since).total_seconds() if since else 0.0
@@ -329,6 +343,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self.pods.forget(key)
+        self.gpus.forget(key)
         self.applier.forget(key)
         self.statuses.forget(key)
         self.events.forget(key)

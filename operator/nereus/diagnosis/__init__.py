@@ -8,12 +8,13 @@ Reads and writes nothing outside itself.
 from nereus.diagnosis.again import look_again
 from nereus.diagnosis.report import invalid, status
 from nereus.diagnosis.story import Event, EventType, events, significant
-from nereus.diagnosis.world import ApplyFailure, StageInUse, TemplateInUse, World
+from nereus.diagnosis.world import ApplyFailure, GpuWorld, StageInUse, TemplateInUse, World
 
 __all__ = [
     "ApplyFailure",
     "Event",
     "EventType",
+    "GpuWorld",
     "StageInUse",
     "TemplateInUse",
     "World",

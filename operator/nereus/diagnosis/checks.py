@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from nereus.api.protocol import PATH_STATE, ModelReport, ModelState
 from nereus.api.reasons import Reason
-from nereus.diagnosis import words
+from nereus.diagnosis import gpu, words
 from nereus.diagnosis.finding import Case, Finding, PodCheck, WorldCheck
 from nereus.diagnosis.objects import Container, Ended
 from nereus.diagnosis.reading import unix
@@ -101,7 +101,8 @@ def unschedulable(case: Case) -> Iterator[Finding]:
     text = words.scheduler(verdict.message) or verdict.reason or "no node was found"
     if "unbound immediate PersistentVolumeClaims" in text and (claims := _sources(case.world, "pvc")):
         text += f" (claims in use: {words.listed(claims)})"
-    yield case.found(Reason.UNSCHEDULABLE, text, since=verdict.since)
+    reason, text = gpu.why_unschedulable(case, text)
+    yield case.found(reason, text, since=verdict.since)
 
 
 def image_pull(case: Case) -> Iterator[Finding]:
@@ -315,4 +316,4 @@ POD_CHECKS: tuple[PodCheck, ...] = (
 )
 POD_SYMPTOMS: tuple[PodCheck, ...] = (unhealthy,)
 WORLD_SYMPTOMS: tuple[WorldCheck, ...] = (stuck_rollout,)
-RECORDS: tuple[PodCheck, ...] = (killed_before, evicted, drifted)
+RECORDS: tuple[PodCheck, ...] = (*gpu.RECORDS, killed_before, evicted, drifted)

@@ -133,6 +133,7 @@ class Pod:
     deleting: bool = False
     template_hash: str = ""
     node: str = ""
+    scheduler: str = ""
     phase: str = ""
     reason: str = ""
     message: str = ""
@@ -160,6 +161,7 @@ class Pod:
             deleting=bool(metadata.get("deletionTimestamp")),
             template_hash=text(mapping(metadata.get("labels")).get("pod-template-hash")),
             node=text(spec.get("nodeName")),
+            scheduler=text(spec.get("schedulerName")),
             phase=text(status.get("phase")),
             reason=text(status.get("reason")),
             message=text(status.get("message")),

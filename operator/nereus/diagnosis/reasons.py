@@ -35,6 +35,7 @@ PATIENCE: dict[Reason, timedelta] = {
     Reason.MODEL_LOAD_FAILED: timedelta(minutes=1),
     # A cluster autoscaler adds a node within minutes; a node that is lost is noticed and its pods replaced.
     Reason.UNSCHEDULABLE: timedelta(minutes=5),
+    Reason.GPU_UNAVAILABLE: timedelta(minutes=5),
     Reason.UNHEALTHY: timedelta(minutes=5),
 }
 """The reasons that need a person (condition `Stalled`, kstatus `Failed`), and how long each must have stood before a

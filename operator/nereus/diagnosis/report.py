@@ -26,7 +26,7 @@ from nereus.api.reasons import ConditionType, Reason
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
 from nereus.api.status import ConditionStatus, PlanStatus, ReasonStatus, Resolved, Status, TemplateStatus, to_json
-from nereus.diagnosis import alerts, autoscaling, coldstart, models, words
+from nereus.diagnosis import alerts, autoscaling, coldstart, gpu, models, words
 from nereus.diagnosis.chain import findings
 from nereus.diagnosis.reading import instant, items, mapping, number, stamp, text
 from nereus.diagnosis.reasons import MESSAGE_LIMIT, Group, entries, grouped
@@ -49,6 +49,7 @@ def status(world: World, *, previous: Mapping[str, Any], now: datetime) -> Json:
         models.condition(world, groups, model_statuses),
         autoscaling.condition(world, now),
         alerts.condition(world.alerts, name=service.name),
+        *gpu.conditions(world),
     ]
     same_template = before.template is not None and before.template.hash == (world.template.hash or None)
     return to_json(
@@ -70,6 +71,7 @@ def status(world: World, *, previous: Mapping[str, Any], now: datetime) -> Json:
             scaling=autoscaling.status(world),
             # Measurements of this template stay when the pods they were made on are gone.
             cold_start=coldstart.cold_start(world) or (before.cold_start if same_template else None),
+            gpu=gpu.status(world, before.gpu if same_template else None),
             template=_template(world),
             plan=_plan(world),
         )
@@ -177,7 +179,12 @@ def _unready_since(before: Status) -> datetime | None:
 
 
 def invalid(
-    resource: Mapping[str, Any], problems: tuple[Problem, ...], *, previous: Mapping[str, Any], now: datetime
+    resource: Mapping[str, Any],
+    problems: tuple[Problem, ...],
+    *,
+    previous: Mapping[str, Any],
+    now: datetime,
+    reason: Reason = Reason.INVALID_SPEC,
 ) -> Json:
     """The status of a spec that cannot be rendered: what runs goes on and stays described, Ready is False.
 
@@ -185,20 +192,18 @@ def invalid(
     """
     before = _kept(previous)
     message = words.trimmed("; ".join(str(problem) for problem in problems), 3 * MESSAGE_LIMIT)
-    message = message or Reason.INVALID_SPEC.meaning
-    progressing = Condition(
-        type=ConditionType.PROGRESSING, status=Truth.FALSE, reason=Reason.INVALID_SPEC, message=message
-    )
+    message = message or reason.meaning
+    progressing = Condition(type=ConditionType.PROGRESSING, status=Truth.FALSE, reason=reason, message=message)
     generation = number(mapping(resource.get("metadata")).get("generation"))
     replaced = _stored(
-        [_said(Truth.FALSE, Reason.INVALID_SPEC, message), progressing, _stalled(Reason.INVALID_SPEC, message)],
+        [_said(Truth.FALSE, reason, message), progressing, _stalled(reason, message)],
         before=before,
         generation=generation,
         now=now,
     )
     stated = {item.type for item in replaced}
     entry = ReasonStatus(
-        reason=Reason.INVALID_SPEC.value, count=max(1, len(problems)), message=words.trimmed(message, MESSAGE_LIMIT)
+        reason=reason.value, count=max(1, len(problems)), message=words.trimmed(message, MESSAGE_LIMIT)
     )
     return to_json(
         before.model_copy(

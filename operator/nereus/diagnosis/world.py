@@ -16,6 +16,8 @@ from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
 from nereus.diagnosis.alerts import AlertsInUse
 from nereus.diagnosis.objects import Autoscaler, Deployment, Pod
+from nereus.gpu.choice import Choice
+from nereus.gpu.usage import Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,19 @@ class StageInUse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuWorld:
+    """What was chosen for a service with `spec.gpu` (see `rendering.GpuPlan`), what the GPU agents see, and what was
+    done about it: `evicted` is the last eviction, or why there was none, in words."""
+
+    choice: Choice
+    missing: str = ""
+    pending: str = ""
+    surge: bool = True
+    usage: Usage = field(default_factory=Usage)
+    evicted: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """Everything a diagnosis is made from.
 
@@ -75,6 +90,7 @@ class World:
     alerts: AlertsInUse = field(default_factory=AlertsInUse)
     template_settled: bool = False
     stage: StageInUse = StageInUse()
+    gpu: GpuWorld | None = None
 
     @classmethod
     def read(
@@ -91,6 +107,7 @@ class World:
         template: TemplateInUse | None = None,
         stage: StageInUse | None = None,
         alerts: AlertsInUse | None = None,
+        gpu: GpuWorld | None = None,
     ) -> World:
         """From manifests; None stands for an object that does not exist."""
         return cls(
@@ -105,6 +122,7 @@ class World:
             template=template or TemplateInUse(),
             stage=stage or StageInUse(),
             alerts=alerts or AlertsInUse(),
+            gpu=gpu,
         )
 
     @cached_property

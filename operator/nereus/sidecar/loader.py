@@ -78,6 +78,7 @@ class Loader:
                 if not self._needed_still(records):
                     await self._remove(record, index)
             else:
+                await self._note_kinds(record)
                 self._load_if_needed(record)
         await self._mend(known)
         self._tell_readiness()
@@ -139,6 +140,11 @@ class Loader:
             self._remember(record)
         if record.wanted and record.loaded == record.wanted.digest:
             record.good = record.wanted
+
+    async def _note_kinds(self, record: Record) -> None:
+        """Where the model runs, once after each load: what was declared is not always what Triton settled on."""
+        if record.serving and not record.loading and record.kinds_of != record.loaded:
+            record.kinds_of, record.kinds = record.loaded, await self.triton.kinds(record.name)
 
     def _publish_wanted(self, record: Record) -> None:
         wanted = record.wanted

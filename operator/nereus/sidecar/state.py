@@ -63,6 +63,8 @@ class Record:
     loads: int = 0
     load_failures: int = 0
     versions: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    kinds_of: str = ""
     served: bool = False
     drift: str = ""
     drifted_at: float = 0.0
@@ -112,6 +114,7 @@ class Record:
             conflicts=self.wanted.conflicts if self.wanted else (),
             version_bytes=self.wanted.version_bytes if self.wanted else None,
             drift=shorten(self.drift) if lately else "",
+            kinds=self.kinds if self.serving else (),
         )
 
 

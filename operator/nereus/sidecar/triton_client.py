@@ -127,6 +127,16 @@ class TritonClient:
         found = answer.get("model_stats") if isinstance(answer, dict) else None
         return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
+    async def kinds(self, name: str) -> tuple[str, ...]:
+        """The kinds of instances that Triton settled on for a loaded model (KIND_CPU, KIND_GPU, KIND_MODEL), sorted;
+        empty when it does not say."""
+        try:
+            config = await self.config(name)
+        except (TritonUnavailableError, TritonRefusedError):
+            return ()
+        groups = config.get("instance_group") if isinstance(config, dict) else None
+        return tuple(sorted({str(group.get("kind", "")) for group in groups or () if isinstance(group, dict)} - {""}))
+
     async def runs(self, *, seconds: float = 2.0) -> bool:
         """Whether something listens on the HTTP port; a server that is too busy to answer in time runs."""
         try:

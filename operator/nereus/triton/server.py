@@ -107,6 +107,8 @@ def stop(service: ModelService) -> Stop:
 
 def has_gpu(service: ModelService) -> bool:
     """Whether the pods ask for a GPU: a device of NVIDIA (whole, shared or MIG) or anybody's `…/gpu`."""
+    if service.spec.gpu is not None:
+        return True
     resources = service.runtime.resources
     if resources is None:
         return False

@@ -12,6 +12,7 @@ from nereus.api import names
 from nereus.api.problems import Problem
 from nereus.api.service import ModelService
 from nereus.api.values import Quantity
+from nereus.gpu import ask
 from nereus.workload import template
 
 _OWN_PREFIX = f"{names.GROUP}/"
@@ -27,6 +28,7 @@ def problems(service: ModelService) -> tuple[Problem, ...]:
         *_metadata(service),
         *_resources(service),
         *_sizes_and_times(service),
+        *ask.problems(service),
     )
 
 

@@ -18,16 +18,20 @@ MIN_READY_SECONDS = 3
 """Lets endpoints reach every node before the next old pod goes."""
 
 
-def deployment(service: ModelService, template: Json) -> Manifest:
-    """The Deployment of a service, with the pod template that is in effect."""
+def deployment(service: ModelService, template: Json, *, surge: bool = True) -> Manifest:
+    """The Deployment of a service, with the pod template that is in effect.
+
+    `surge` is False where no node could ever take one pod more than wanted: waiting for it would hang for ever.
+    """
+    # Rounded up, so one more pod than wanted even for a single one; nothing goes before it is replaced.
+    pace = {"maxUnavailable": 0, "maxSurge": "25%"} if surge else {"maxUnavailable": 1, "maxSurge": 0}
     return child(
         service,
         api_version="apps/v1",
         kind="Deployment",
         spec={
             "selector": {"matchLabels": names.selector_labels(service.name)},
-            # Rounded up, so one more pod than wanted even for a single one; nothing goes before it is replaced.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": pace},
             "minReadySeconds": MIN_READY_SECONDS,
             "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
             "revisionHistoryLimit": 3,

@@ -17,7 +17,9 @@ from nereus.api.manifests import digest
 from nereus.api.service import ModelService
 from nereus.api.spec.runtime import Resources
 from nereus.api.values import Json, Quantity, SourceUri, canonical_quantity
+from nereus.gpu.choice import Choice
 from nereus.triton import server
+from nereus.workload import devices
 from nereus.workload.settings import Settings
 
 USER_ID = 1000
@@ -60,6 +62,8 @@ def template_inputs(service: ModelService) -> str:
         later["rate"] = True
     if secrets := source_secrets(service):
         later["secrets"] = list(secrets)
+    if service.spec.gpu is not None:
+        later["gpu"] = devices.inputs(service.spec.gpu)
     return digest(
         {
             "runtime": runtime | {"sharedMemory": shared_memory(service)},
@@ -72,9 +76,11 @@ def template_inputs(service: ModelService) -> str:
     )
 
 
-def template(service: ModelService, *, settings: Settings, image: str) -> Json:
-    """The pod template ({metadata, spec}) as this release renders it; `image` is the Triton image in effect."""
-    return {"metadata": _metadata(service, settings), "spec": _pod(service, settings, image)}
+def template(service: ModelService, *, settings: Settings, image: str, gpu: Choice | None = None) -> Json:
+    """The pod template ({metadata, spec}) as this release renders it; `image` is the Triton image in effect, `gpu` what
+    was chosen for a service with `spec.gpu`."""
+    body = {"metadata": _metadata(service, settings), "spec": _pod(service, settings, image)}
+    return body if gpu is None else devices.with_gpu(body, gpu, limited=devices.is_limited(service))
 
 
 def volume_sources(service: ModelService) -> tuple[SourceUri, ...]:

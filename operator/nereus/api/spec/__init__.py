@@ -17,6 +17,7 @@ from pydantic import Field
 from nereus.api.rules import Keyed
 from nereus.api.spec.alerts import Alerts
 from nereus.api.spec.endpoint import Endpoint
+from nereus.api.spec.gpu import Gpu
 from nereus.api.spec.model import Model
 from nereus.api.spec.runtime import Runtime
 from nereus.api.spec.scaling import Scaling
@@ -30,6 +31,7 @@ class Spec(Section):
         description="The models that every pod serves, 1 to 200, told apart by name."
     )
     runtime: Runtime | None = Field(None, description="How the Triton server runs. When absent: see its fields.")
+    gpu: Gpu | None = Field(None, description="The GPU of each pod. When absent: none, unless runtime.resources asks.")
     endpoint: Endpoint | None = Field(None, description="How clients reach it. When absent: see its fields.")
     scaling: Scaling | None = Field(None, description="How many pods. When absent: one, no scaling.")
     alerts: Alerts | None = Field(
