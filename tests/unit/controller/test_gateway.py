@@ -124,7 +124,7 @@ async def test_a_server_that_hangs_is_given_up_after_the_deadline(monkeypatch: p
         began = time.monotonic()
         with pytest.raises(UnavailableError, match="no answer within"):
             await gateway.apply(DEPLOYMENT, MANIFEST)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 12  # three attempts with the ordinary deadline take 15 s
 
 
 async def test_an_answer_that_is_no_object_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
