@@ -55,6 +55,10 @@ demo-down: ## end the demo and its cluster
 test: venv ## every tier that this machine can run; TIER=unit|integration|e2e narrows
 	@$(PY) -m tests $(TIER)
 
+.PHONY: gpu-test
+gpu-test: venv ## what a real NVIDIA card does; one line where there is none
+	@PYTHONPATH=operator:. $(VENV)/bin/python -m tests.gpu
+
 .PHONY: lint
 lint: venv ## format, types, import contracts
 	@$(VENV)/bin/ruff format --check --quiet . && $(VENV)/bin/ruff check --quiet .

@@ -18,7 +18,7 @@ from nereus.controller.gateway import Gateway
 from nereus.controller.gpus import Agents
 from nereus.controller.kinds import POD
 from nereus.controller.store import Key, Store
-from nereus.gpu.eviction import COOL_DOWN_SECONDS, Watchdog
+from nereus.gpu.eviction import COOL_DOWN_SECONDS, GRACE_SECONDS, Watchdog
 from nereus.gpu.offer import gib
 
 LOOK_SECONDS = 5.0
@@ -45,6 +45,7 @@ class Guard:
     agents: Agents
     leads: Callable[[], bool]
     told: Callable[[Key], None]
+    grace_seconds: float = GRACE_SECONDS
     clock: Callable[[], float] = time.monotonic
     _guarded: dict[Key, _Guarded] = field(default_factory=dict)
 
@@ -76,7 +77,9 @@ class Guard:
         pods = {pod["metadata"]["uid"]: pod for pod in self.store.children(service, POD)}
         pods = {uid: pod for uid, pod in pods.items() if not pod["metadata"].get("deletionTimestamp")}
         now = self.clock()
-        uid = guarded.watchdog.look(self._used(set(pods)), guarded.limit_bytes, now=now)
+        uid = guarded.watchdog.look(
+            self._used(set(pods)), guarded.limit_bytes, now=now, grace_seconds=self.grace_seconds
+        )
         if not uid:
             return
         guarded.watchdog.evicted_at = now

@@ -109,6 +109,7 @@ class Operator:
             self.agents,
             leads=lambda: self.leadership.held,
             told=lambda key: self.queue.add(key, Priority.PROGRESS),
+            grace_seconds=options.gpu_evict_after,
         )
         self.reconciler = Reconciler(
             gateway=self.gateway,

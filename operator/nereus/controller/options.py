@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nereus.gpu.eviction import GRACE_SECONDS
 from nereus.workload.settings import Settings
 
 DEFAULT_NAMESPACE = "nereus-system"
@@ -28,6 +29,7 @@ class Options:
     log_level: str
     log_format: str
     gpu_agents: str = ""
+    gpu_evict_after: float = GRACE_SECONDS
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
@@ -60,6 +62,12 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     add("--http-host", default=variable("HTTP_HOST"), help="address of /healthz, /readyz and /metrics; empty: all")
     add("--http-port", type=int, default=variable("HTTP_PORT", "8080"))
     add("--gpu-agents", default=variable("GPU_AGENTS"), help="HOST:PORT of the GPU agents' Service; empty: none")
+    add(
+        "--gpu-evict-after",
+        type=float,
+        default=variable("GPU_EVICT_AFTER", f"{GRACE_SECONDS:g}"),
+        help="seconds that a pod may be above its GPU memory limit before onExceed: Evict evicts it",
+    )
     add("--workers", type=int, default=variable("WORKERS", "8"), help="services that are looked at at the same time")
     add("--log-level", default=variable("LOG_LEVEL", "info"), choices=["debug", "info", "warning", "error"])
     add("--log-format", default=variable("LOG_FORMAT", "auto"), choices=["auto", "json", "text"])
@@ -94,4 +102,5 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
         log_level=given.log_level,
         log_format=given.log_format,
         gpu_agents=given.gpu_agents,
+        gpu_evict_after=given.gpu_evict_after,
     )

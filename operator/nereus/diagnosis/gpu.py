@@ -26,8 +26,10 @@ from nereus.gpu.offer import Strength, gib
 from nereus.gpu.usage import PodUsage
 
 NOT_ON_A_CARD = "not yet proven on a real card by this project"
-TOLERANCE = 1.02
-"""A slice reports a little less than its label, and used memory includes what the driver reserves."""
+USED_TOLERANCE = 1.02
+"""Used memory includes what the driver reserves."""
+LIMIT_TOLERANCE = 1.15
+"""Without a label a slice is taken for 90 % of its name; the next larger one has a third more at least."""
 
 
 # --- why a pod finds no GPU
@@ -197,9 +199,9 @@ def _contradicted(gpu: GpuWorld, pod: Pod) -> str:
             return f"another pod uses its GPU {entry.device}"
         if gpu.choice.mechanism is Isolation.DRIVER_LIMIT and entry.limit_bytes is None:
             return "the driver has no limit for its container: is the container toolkit older than 1.20.1?"
-        if entry.limit_bytes is not None and entry.limit_bytes > limit * TOLERANCE:
+        if entry.limit_bytes is not None and entry.limit_bytes > limit * LIMIT_TOLERANCE:
             return f"the limit in effect is {gib(entry.limit_bytes)}, not {gib(limit)}"
-        if (entry.peak_bytes or 0) > limit * TOLERANCE:
+        if (entry.peak_bytes or 0) > max(limit, entry.limit_bytes or 0) * USED_TOLERANCE:
             return f"it used {gib(entry.peak_bytes)}, more than {gib(limit)}"
     return ""
 

@@ -25,14 +25,16 @@ class Watchdog:
     above_since: dict[str, float] = field(default_factory=dict)
     evicted_at: float | None = None
 
-    def look(self, used: Mapping[str, int], limit_bytes: int, *, now: float) -> str:
+    def look(
+        self, used: Mapping[str, int], limit_bytes: int, *, now: float, grace_seconds: float = GRACE_SECONDS
+    ) -> str:
         """The uid of the pod that has to go now; empty when none. `used` holds fresh measurements by pod uid: a pod
         that is not in it is not known to be above anything, and begins anew."""
         above = {uid for uid, amount in used.items() if amount > limit_bytes}
         self.above_since = {uid: self.above_since.get(uid, now) for uid in above}
         if self.evicted_at is not None and now - self.evicted_at < COOL_DOWN_SECONDS:
             return ""
-        due = [(since, uid) for uid, since in self.above_since.items() if now - since >= GRACE_SECONDS]
+        due = [(since, uid) for uid, since in self.above_since.items() if now - since >= grace_seconds]
         return min(due)[1] if due else ""
 
 

@@ -61,8 +61,8 @@ class Gpu(Section):
     on_exceed: OnExceed | None = Field(
         None,
         description="What happens to a pod that stays above `memory` where the isolation does not hold it (Soft or"
-        " None). Alert: it is reported. Evict: after 30 s it is evicted, one pod at a time, never against the"
-        " disruption budget; needs the GPU agent. When absent: Alert.",
+        " None). Alert: it is reported. Evict: after a while (30 s, chart value gpu.evictAfterSeconds) it is evicted,"
+        " one pod at a time, never against the disruption budget; needs the GPU agent. When absent: Alert.",
     )
     rules = (
         Rule(
