@@ -104,7 +104,11 @@ class FleetPolicy:
     def decide(
         self, seen: FleetObservation, *, least: Ints, most: Ints, utc_offset: Ints | None = None
     ) -> FleetDecision:
-        """One tick. `least` and `most` are the bounds of the moment, `utc_offset` wall-clock minutes east of UTC."""
+        """One tick. `least` and `most` are the bounds of the moment, `utc_offset` wall-clock minutes east of UTC.
+
+        Offsets may be given for the present alone, one per service, or with one row per day: row k is what the clock
+        showed k days ago. Without those rows the past is taken to have had the offsets that were given then.
+        """
         minute = int(seen.time // 60)
         load, late = self._take_in(seen)
         if minute > self._memory.minute:
@@ -231,16 +235,24 @@ class FleetPolicy:
         self._memory.advance(minute)
         for total in (self.minute_sum, self.minute_count, self.minute_late, self.late_known):
             total[:] = 0
-        day = minute // DAY
-        if utc_offset is not None and day != self.offset_day:
+        if utc_offset is not None:
+            self._note_offsets(minute // DAY, utc_offset)
+
+    def _note_offsets(self, day: int, utc_offset: Ints) -> None:
+        """Keeps what the clocks of the services showed on each of the last days; given rows are taken as they are."""
+        if utc_offset.ndim == 2:
+            self.offsets[: len(utc_offset)] = utc_offset[: len(self.offsets)]
+        elif day == self.offset_day:
+            self.offsets[0] = utc_offset
+        else:
             passed = len(self.offsets) if self.offset_day < 0 else min(day - self.offset_day, len(self.offsets))
             self.offsets = np.roll(self.offsets, passed, axis=0)
             self.offsets[:passed] = utc_offset
-            self.offset_day = day
+        self.offset_day = day
 
     def _day_shift(self, services: Ints) -> Ints:
         """Minutes by which the same wall-clock time of an earlier day lies further back than whole days."""
-        return np.asarray((self.offsets[0] - self.offsets[list(DAY_LAGS)])[:, services])
+        return np.asarray((self.offsets[list(DAY_LAGS)] - self.offsets[0])[:, services])
 
     def _work_slice(self, most: Ints) -> None:
         services = np.arange(self.todo, min(self.todo + SLICE, self._count))

@@ -18,7 +18,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from nereus.scaling.arrays import Ints
 from nereus.scaling.explain import explain
+from nereus.scaling.features import DAY_LAGS
 from nereus.scaling.fleet import FleetObservation, FleetPolicy
 from nereus.scaling.protocol import (
     Decision,
@@ -67,6 +69,13 @@ def _count(value: int | None) -> int:
     return -1 if math.isnan(number) or number < 0 else int(min(number, 1_000_000))
 
 
+def offsets(time: float, zone: ZoneInfo) -> Ints:
+    """Minutes east of UTC that clocks in a zone show now and 1, 2, ... days ago, as `FleetPolicy.decide` takes them."""
+    days = np.arange(DAY_LAGS[-1] + 1)
+    moments = (datetime.fromtimestamp(max(time - 86_400.0 * day, 0.0), zone).utcoffset() for day in days)
+    return np.array([0 if east is None else int(east.total_seconds() // 60) for east in moments], np.int64)
+
+
 class PredictivePolicy:
     """Decides for one service. Not thread-safe; deterministic; `time_zone` is where its users' clocks are."""
 
@@ -91,13 +100,11 @@ class PredictivePolicy:
         time = 0.0 if math.isnan(time) else time
         local = datetime.fromtimestamp(time, UTC).astimezone(self._zone)
         least, most, scheduled, by_gpu = bounds(self.limits, local)
-        offset = local.utcoffset()
-        minutes_east = int(offset.total_seconds() // 60) if offset is not None else 0
         decided = self._fleet.decide(
             _as_fleet(observation, time),
             least=np.array([least]),
             most=np.array([most]),
-            utc_offset=np.array([minutes_east]),
+            utc_offset=offsets(time, self._zone)[:, None],
         )
         self._last = Decision(
             time=time,
