@@ -2,7 +2,8 @@
 
 What is forecast is what scaling needs: the highest minute until one cold start from now. Rolling origin, every minute,
 only data up to that minute. Peers give a point; the 95 % bound of each comes from the errors of its last day (the same
-courtesy for all), so that levels and not margins are compared. `--fleet N` measures time and memory of the fleet tick.
+courtesy for all), so that levels and not margins are compared. Peers that need minutes of CPU for that (`peers.py`) are
+compared at fewer origins, in a second table. `--fleet N` measures time and memory of the fleet tick.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import loads
+from bench import loads, peers
 from nereus.backtest.world import Floats
 from nereus.scaling.features import LONGEST
 from nereus.scaling.fleet import FleetObservation, FleetPolicy
@@ -27,6 +28,7 @@ from nereus.scaling.memory import DAY, DAYS, Memory
 BOUND = 0.95
 ERROR_WINDOW = DAY
 PEAK = 20
+COLD_STARTS = (60.0, 300.0)
 EPSILON = 0.1
 KALMAN_LEVEL, KALMAN_TREND, KALMAN_NOISE = 1.0, 0.1, 10.0
 HW_ALPHA, HW_GAMMA = 0.3, 0.3
@@ -133,15 +135,43 @@ def pinball(target: Floats, bound: Floats) -> float:
     return float(np.mean(np.maximum(BOUND * (target - bound), (BOUND - 1) * (target - bound))))
 
 
-def quality(days: float) -> list[dict[str, Any]]:
-    """One entry per load, horizon and method."""
-    names = list(loads.FILES)
+def say(text: str) -> None:
+    """Progress on stderr."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
+
+
+def against_peers(
+    ahead: dict[str, tuple[Floats, float]], found: dict[str, Floats], target: Floats, horizon: int, scored: slice
+) -> list[dict[str, Any]]:
+    """Everybody at the origins of the heavy peers; `ahead` holds their forecasts of the next minutes."""
+    at = peers.origins(scored)
+    bounds = {name: bound[at] for name, bound in found.items()}
+    for name, (path, _) in ahead.items():
+        point = path[:, :horizon].max(1)
+        bounds[name] = peers.bounds(point, target[at], at, horizon, level=BOUND, epsilon=EPSILON)
+    judged = (at >= scored.start) & np.isfinite(sum(bounds.values()))
+    return [
+        {
+            "method": name,
+            "origins": int(judged.sum()),
+            "pinball": pinball(target[at][judged], bound[judged]),
+            "coverage": float(np.mean(target[at][judged] <= bound[judged])),
+            "cpu_seconds": ahead[name][1] if name in ahead else None,
+        }
+        for name, bound in bounds.items()
+    ]
+
+
+def quality(days: float, names: list[str], interpreter: Path | None) -> list[dict[str, Any]]:
+    """One entry per load, horizon and method; those of the second table carry `origins`."""
     by_length: dict[int, list[str]] = {}
     series = {name: minutes_of(name, days) for name in names}
     for name in names:
         by_length.setdefault(len(series[name]), []).append(name)
-    made = []
-    for cold_start in (60.0, 300.0):
+    made: list[dict[str, Any]] = []
+    ahead: dict[str, dict[str, tuple[Floats, float]]] = {}
+    for cold_start in COLD_STARTS:
         horizon = int(windows_for(np.array([cold_start])).high[0])
         for length, group in by_length.items():
             bounds, cpu = ours(np.stack([series[name] for name in group]), cold_start)
@@ -163,30 +193,42 @@ def quality(days: float) -> list[dict[str, Any]]:
                     }
                     for method, bound in found.items()
                 ]
-            sys.stderr.write(f"cold start {cold_start:g} s: {', '.join(group)}\n")
+                say(f"{name}, cold start {cold_start:g} s")
+                if interpreter is not None:
+                    if name not in ahead:
+                        steps = int(windows_for(np.array([COLD_STARTS[-1]])).high[0])
+                        ahead[name] = peers.paths(interpreter, load, peers.origins(scored), steps, say=say)
+                    same = {"load": name, "cold_start": cold_start, "horizon_minutes": horizon}
+                    heavy = against_peers(ahead[name], found, target, horizon, scored)
+                    made += [same | entry for entry in heavy]
     return made
 
 
 def show(entries: list[dict[str, Any]]) -> str:
-    """Pinball relative to the last value, per load, and the geometric mean."""
-    methods = ["nereus", *PEERS]
-    lines = [f"{'load, cold start':<26}" + "".join(f"{m[:22]:>25}" for m in methods)]
-    ratios: dict[str, list[float]] = {method: [] for method in methods}
-    keys = list(dict.fromkeys((e["load"], e["cold_start"]) for e in entries))
-    for key in keys:
-        here = {e["method"]: e for e in entries if (e["load"], e["cold_start"]) == key}
-        base = here["last value"]["pinball"]
-        line = f"{key[0]} {key[1]:g}s".ljust(26)
-        for method in methods:
-            ratio = here[method]["pinball"] / base
-            ratios[method].append(ratio)
-            line += f"{ratio:>15.2f} ({here[method]['coverage']:>6.1%}) "
-        lines.append(line)
-    means = [float(np.exp(np.log(ratios[method]).mean())) for method in methods]
-    lines.append("geometric mean".ljust(26) + "".join(f"{mean:>15.2f}".ljust(25) for mean in means))
-    cpu = np.mean([e["cpu_seconds"] for e in entries if e["cpu_seconds"] is not None])
+    """Pinball relative to the last value, per load, and the geometric mean; two tables when heavy peers took part."""
+    light = [e for e in entries if "origins" not in e]
+    heavy = [e for e in entries if "origins" in e]
+    lines = ["every minute:", *_table(light)]
+    cpu = np.mean([e["cpu_seconds"] for e in light if e["cpu_seconds"] is not None])
     lines.append(f"(in brackets: coverage of the 95 % bound)   CPU per forecast, learning included: {1e6 * cpu:.0f} us")
+    if heavy:
+        lines += ["", f"at {heavy[0]['origins']} origins per load:", *_table(heavy)]
+        for method in dict.fromkeys(e["method"] for e in heavy if e["cpu_seconds"] is not None):
+            spent = np.mean([e["cpu_seconds"] for e in heavy if e["method"] == method])
+            lines.append(f"CPU per forecast, {method}: {1e3 * spent:.0f} ms")
     return "\n".join(lines)
+
+
+def _table(entries: list[dict[str, Any]]) -> list[str]:
+    keys = list(dict.fromkeys((e["load"], e["cold_start"]) for e in entries))
+    cells = {(e["load"], e["cold_start"], e["method"]): e for e in entries}
+    methods = [m for m in dict.fromkeys(e["method"] for e in entries) if all((*key, m) in cells for key in keys)]
+    lines = [f"{'method':<26}" + "".join(f"{f'{load} {cold:g}s':>25}" for load, cold in keys) + f"{'geomean':>10}"]
+    for method in methods:
+        ratios = [cells[*key, method]["pinball"] / cells[*key, "last value"]["pinball"] for key in keys]
+        shown = [f"{r:>15.2f} ({cells[*key, method]['coverage']:>6.1%})" for key, r in zip(keys, ratios, strict=True)]
+        lines.append(f"{method:<26}" + "".join(f"{c:>25}" for c in shown) + f"{np.exp(np.log(ratios).mean()):>10.2f}")
+    return lines
 
 
 def fleet_tick(services: int, minutes: int = 6) -> dict[str, float]:
@@ -229,6 +271,8 @@ def main() -> int:
     """Measures, prints, and writes JSON."""
     parser = argparse.ArgumentParser(prog="bench.forecast")
     parser.add_argument("--days", type=float, default=14)
+    parser.add_argument("--loads", nargs="*", default=list(loads.FILES), choices=list(loads.FILES))
+    parser.add_argument("--no-peers", action="store_true", help="without what has to be installed first")
     parser.add_argument("--fleet", type=int, metavar="N", help="the tick of a fleet of N services instead")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     args = parser.parse_args()
@@ -241,7 +285,8 @@ def main() -> int:
             f"{measured['highest_seconds']:.3f} s at most; {measured['rss_megabytes']:.0f} MB\n"
         )
         return 0
-    entries = quality(args.days)
+    interpreter = None if args.no_peers else peers.python(say)
+    entries = quality(args.days, args.loads, interpreter)
     (args.out / "forecast.json").write_text(json.dumps(entries, indent=1))
     sys.stdout.write(show(entries) + "\n")
     return 0

@@ -12,3 +12,4 @@ $lock dev.in -o dev.txt
 $lock operator.in -c dev.txt -o operator.txt --no-emit-package ml-dtypes --no-emit-package python-rapidjson
 $lock agent.in -c dev.txt -o agent.txt
 $lock fetch.in -o fetch.txt $small --no-emit-package hf-xet
+$lock bench.in -o bench.txt
