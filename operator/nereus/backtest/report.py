@@ -24,7 +24,9 @@ STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:980px;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;width:100%;font-size:14px}td,th{padding:4px 8px;text-align:right;"
     "border-bottom:1px solid #e4e4e4}td:first-child,th:first-child{text-align:left}.good{color:#0b6e4f}"
-    ".bad{color:#b3261e}svg{width:100%;height:auto;margin:.6em 0}small{color:#666}"
+    ".bad{color:#b3261e}.tiles{display:flex;gap:14px;flex-wrap:wrap;margin:1em 0}.tile{flex:1;min-width:200px;"
+    "border:1px solid #e4e4e4;border-radius:6px;padding:10px 14px}.tile b{display:block;font-size:26px;line-height:1.3}"
+    ".tile span{color:#666;font-size:13px}svg{width:100%;height:auto;margin:.6em 0}small{color:#666}"
 )
 
 
@@ -116,6 +118,7 @@ def as_html(contest: Contest, *, gpus: int, price: float | None) -> str:
     parts = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Backtest of {escape(trace.name)}</title>',
         f"<style>{STYLE}</style><h1>Backtest: {escape(trace.name)}</h1><p><b>{_headline(contest, days)}</b></p>",
+        _tiles(contest, days=days, gpus=gpus, price=price),
         f"<p>{world}</p>",
         f"<ul>{notes}</ul>" if notes else "",
         _table(contest, gpus=gpus, price=price),
@@ -128,20 +131,44 @@ def as_html(contest: Contest, *, gpus: int, price: float | None) -> str:
 
 def _headline(contest: Contest, days: float) -> str:
     ours, best = contest.ours(), contest.best()
-    hpa = next((r for r in contest.usual if r.name == "hpa"), None)
     if ours is None:
         return f"{len(contest.usual)} policies over {days:.1f} days."
-    said = f"Nereus: {ours.violations:.2%} of requests late, {ours.replica_hours:.0f} replica-hours in {days:.1f} days"
-    if hpa is not None:
-        said += f"; {_less(ours, hpa)} than an HPA at 70 % ({hpa.violations:.2%} late)"
+    kept = ours.violations <= contest.setup.violations
+    said = f"With its one default Nereus would have {'kept' if kept else 'missed'} the objective over {days:.1f} days"
     if best is not None:
         said += (
-            f"; {_less(ours, best)} than {best.title} at {best.setting:g}, "
-            "the best setting of any other scaler, known only afterwards"
+            f", with {_less(ours, best)} GPU time than {best.title} at {best.setting:g}: the best setting of any other "
+            "scaler, which nobody could have known beforehand"
         )
     elif contest.swept:
-        said += "; no other scaler kept the objective at any setting"
+        said += "; no other scaler would have, at any setting"
     return escape(said + ".")
+
+
+def _tiles(contest: Contest, *, days: float, gpus: int, price: float | None) -> str:
+    """The few numbers that decide: kept or not, what it costs, and against the usual setting of what people run."""
+    ours = contest.ours()
+    if ours is None:
+        return ""
+    allowed = contest.setup.violations
+    hpa = next((r for r in contest.usual if r.name == "hpa"), None)
+    static = next((r for r in contest.usual if r.name == "static"), None)
+    tiles = [
+        (f"{ours.violations:.2%}", ours.violations <= allowed, f"of requests late; {allowed:.2%} are allowed"),
+        (f"{ours.replica_hours * gpus:,.0f}", None, f"GPU-hours in {days:.1f} days"),
+    ]
+    for other, name in ((hpa, "an HPA at 70 %"), (static, "the cheapest constant number of replicas")):
+        if other is not None:
+            fails = "" if other.violations <= allowed else f", which had {other.violations:.2%} late"
+            tiles.append((f"{ours.replica_hours / other.replica_hours - 1:+.0%}", None, f"against {name}{fails}"))
+    cost = money(ours, gpus=gpus, price=price)
+    if cost is not None:
+        tiles.append((f"{cost / days * 30:,.0f}", None, "money in 30 days at this pace"))
+    colour = {True: " class=good", False: " class=bad", None: ""}
+    made = "".join(
+        f"<div class=tile><b{colour[good]}>{big}</b><span>{escape(text)}</span></div>" for big, good, text in tiles
+    )
+    return f"<div class=tiles>{made}</div>"
 
 
 def _less(ours: Result, other: Result) -> str:

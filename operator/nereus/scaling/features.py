@@ -56,6 +56,7 @@ class Features:
     week_window: Singles
     week_level: Singles
     phases: Singles
+    peak: Singles
     day_known: Bools
     week_known: Bools
     phase_known: Bools
@@ -117,10 +118,17 @@ def realised(memory: Memory, minute: Ints, windows: Windows, capacity: Singles, 
 
 
 def gather(
-    memory: Memory, minute: int, services: Ints | slice, *, windows: Windows, capacity: Singles, day_shift: Ints
+    memory: Memory,
+    minute: int,
+    services: Ints | slice,
+    *,
+    windows: Windows,
+    capacity: Singles,
+    day_shift: Ints,
+    peak: Singles,
 ) -> Features:
     """Looks up everything for the given services; `day_shift[lag, service]` corrects lags for daylight saving, in
-    minutes."""
+    minutes; `peak` is the highest z that is still remembered."""
     twice = np.tile
     count = len(capacity)
     mask = windows.mask()
@@ -171,6 +179,7 @@ def gather(
         week_window=known(weeks_window, known(days_window, z5)),
         week_level=known(weeks_level, known(days_level, z5)),
         phases=np.where(np.isfinite(phases) & old_enough, phases, z5),
+        peak=np.fmax(twice(peak, 2), z15),
         day_known=np.isfinite(days_window),
         week_known=np.isfinite(weeks_window),
         phase_known=old_enough,

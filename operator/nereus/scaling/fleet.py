@@ -18,7 +18,7 @@ from nereus.scaling.arrays import Bools, Floats, Ints, pack_all, unpack_all
 from nereus.scaling.features import DAY_LAGS
 from nereus.scaling.forecaster import Forecaster
 from nereus.scaling.memory import DAY, Memory
-from nereus.scaling.price import LADDER, PIPE, Prices, needs
+from nereus.scaling.price import HEADROOM_SHARE, LADDER, PIPE, Prices, needs
 
 SLICE = 2500
 """Services forecast per tick; larger fleets are spread over the ticks of a minute."""
@@ -34,7 +34,7 @@ SETTLING_MINUTES = 5
 """A service without a past gives nothing away in its first minutes."""
 TRUSTED_COVERAGE, TRUST_AFTER = 0.8, 60
 """Below this share of kept 95 % bounds (once sixty were judged) the forecast is not trusted and reaction joins in."""
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class FleetPolicy:
         if self.todo_minute >= 0:
             self._work_slice(most)
         capacity = np.where(np.isfinite(self.capacity), self.capacity, np.inf)
-        headroom = self._headroom()
+        headroom = self._headroom() * HEADROOM_SHARE[self._prices.rung]
         self._reflex(load, headroom, minute, most)
         every, rung = np.arange(self._count), self._prices.rung
         now = decision.Situation(

@@ -120,7 +120,15 @@ class Forecaster:
     ) -> Outlook:
         """The windows after `minute`. With `remember` it will be judged later; without, it is a look in between."""
         windows, rows = windows_for(cold_start), self.rows(services)
-        features = gather(memory, minute, services, windows=windows, capacity=capacity, day_shift=day_shift)
+        features = gather(
+            memory,
+            minute,
+            services,
+            windows=windows,
+            capacity=capacity,
+            day_shift=day_shift,
+            peak=self.peak[services],
+        )
         matrix = features.matrix()
         predictions = experts.predict(features, self.regression.predict(matrix, features.mean5, rows))
         if remember:

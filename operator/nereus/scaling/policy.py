@@ -37,8 +37,9 @@ from nereus.scaling.protocol import (
 LATEST_TIME = 1e11
 """Seconds since the epoch beyond this (the year 5138) are not a time but a mistake, such as milliseconds."""
 
-LEARNED_MINUTES = 1440
-"""How much of a given history is also replayed for learning; all of it is remembered for the seasons."""
+LEARNED_MINUTES = 26 * 60
+"""How much of a given history is also replayed for learning; all of it is remembered for the seasons. A day and a
+little, so that what comes daily is met once, also when clocks change."""
 
 
 def bounds(limits: Limits, local: datetime) -> tuple[int, int, bool, bool]:

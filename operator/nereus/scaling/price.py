@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from nereus.scaling.arrays import Floats, Ints
+from nereus.scaling.arrays import Floats, Ints, Singles
 from nereus.scaling.features import LONGEST
 from nereus.scaling.mixture import Atoms, from_atoms
 
-LADDER = np.geomspace(0.7, 70, 20)
-START_RUNG = 10
-SAFETY = 0.85
+LEAN: tuple[tuple[float, float], ...] = ((1.4, 0.0), (1.8, 0.5))
+"""The lowest rungs, as price and share of the headroom for random arrivals: for loads that hardly ever surprise."""
+LADDER = np.concatenate([[price for price, _ in LEAN], np.geomspace(1.37, 300, 17)])
+HEADROOM_SHARE = np.array([*(share for _, share in LEAN), *np.ones(len(LADDER) - len(LEAN))])
+START_RUNG = 7
+SAFETY = 0.92
 """Aim at this share of the allowed violations; the replay is no oracle."""
-DOUBT = 1.0
-"""Standard errors added to the replayed lateness: a few bad minutes say less about tomorrow than many small ones."""
-MEMORY_MINUTES = 4 * 1440.0
-YOUNG_MEMORY_MINUTES = 600.0
+MEMORY_MINUTES = 2 * 1440.0
+YOUNG_MEMORY_MINUTES = 1200.0
 PRIOR_MINUTES = 300.0
+BIAS = (0.05, 4.0)
+"""How far measured lateness may correct the replay, which is made of minutes and mostly too dark."""
 UNAVOIDABLE_SLACK = 0.25
 START_FACTOR = 1.3
 PIPE = LONGEST + 2
@@ -39,18 +42,26 @@ def needs(atoms: Atoms, headroom: Floats, most: Floats, ladder: Floats = LADDER)
     everyone wait. So a spike is bought whole or not at all, while a smooth load gets a margin.
     """
     load = np.minimum(from_atoms(atoms), most[:, None]).astype(np.float64)
+    rungs = [slice(k, k + 1) for k in range(len(LEAN))] + [slice(len(LEAN), None)]
+    return np.concatenate(
+        [_cheapest(load, atoms.weight, HEADROOM_SHARE[rung][0] * headroom, ladder[rung]) for rung in rungs]
+    )
+
+
+def _cheapest(load: Floats, weight: Singles, headroom: Floats, prices: Floats) -> Floats:
+    """As `needs`, for prices with the same headroom."""
     replicas = np.maximum(np.ceil(load + headroom[:, None] - 1e-4), 1)
     carried = np.maximum(replicas - headroom[:, None], LEAST_LOAD)
     load = np.maximum(load, LEAST_LOAD)
-    all_late = _above(atoms.weight * load)
-    relief = carried**OVERLOAD_POWER * _above(atoms.weight * load ** (1 - OVERLOAD_POWER))
+    all_late = _above(weight * load)
+    relief = carried**OVERLOAD_POWER * _above(weight * load ** (1 - OVERLOAD_POWER))
     late = np.maximum(all_late - relief, 0)
     # Of several atoms that need the same replicas only the highest is a fair candidate.
     late[:, :-1][replicas[:, :-1] == replicas[:, 1:]] = np.inf
     # Rows of the `start` window come first; buying also pays for the cold start.
     half = len(load) // 2
     cost = replicas * np.where(np.arange(len(load)) < half, START_FACTOR, 1.0)[:, None]
-    best = np.stack([(cost + price * late).argmin(1) for price in ladder])
+    best = np.stack([(cost + price * late).argmin(1) for price in prices])
     return np.asarray(np.take_along_axis(replicas, best.T, 1).T, np.float64)
 
 
@@ -70,7 +81,6 @@ class Prices:
         self.pipe = np.ones((PIPE, *shape), np.float32)
         self.backlog = np.zeros(shape)
         self.late = np.zeros(shape)
-        self.late_squares = np.zeros(shape)
         self.load = np.zeros(services)
         self.minutes = np.zeros(services)
         self.age = np.zeros(services)
@@ -93,6 +103,10 @@ class Prices:
     ) -> None:
         """One minute: judge the replicas that each price had in place, then let each price order anew."""
         known = np.isfinite(highest) & np.isfinite(mean)
+        # Nobody could have ordered before there was a load: every price begins with what carries the first minute.
+        new = services[known & (self.age[services] == 0)]
+        self.replicas[:, new] = np.ceil(highest[known & (self.age[services] == 0)]) + 1
+        self.pipe[:, :, new] = self.replicas[:, new]
         ago = (minute - np.arange(PIPE)) % PIPE
         pipe = self.pipe[ago][:, :, services]
         old = np.arange(PIPE)[:, None] > lead
@@ -105,7 +119,6 @@ class Prices:
         fade = np.where(known, self._fade(services), 1.0)
         self.backlog[:, services] = np.clip(self.backlog[:, services] + average - in_place, 0, 0.5 * in_place)
         self.late[:, services] = self.late[:, services] * fade + late
-        self.late_squares[:, services] = self.late_squares[:, services] * fade**2 + late**2
         self.load[services] = self.load[services] * fade + average
         self.minutes[services] = self.minutes[services] * fade + known
         self.age[services] += known
@@ -131,13 +144,12 @@ class Prices:
         load = self.load[services]
         prior = PRIOR_MINUTES * load / np.maximum(self.minutes[services], 1)
         assumed = violations * SAFETY * (LADDER[START_RUNG] / LADDER)[:, None]
-        doubt = DOUBT * np.sqrt(self.late_squares[:, services])
-        share = (self.late[:, services] + doubt + assumed * prior) / np.maximum(load + prior, 1e-9)
+        share = (self.late[:, services] + assumed * prior) / np.maximum(load + prior, 1e-9)
         unseen = violations * SAFETY * prior
         real = (self.real_late[services] + unseen) / np.maximum(self.real_load[services] + prior, 1e-9)
         used = (self.used_late[services] + unseen) / np.maximum(load + prior, 1e-9)
         measured = self.real_load[services] > 0.5 * load
-        bias = np.where(measured, np.clip(real / np.maximum(used, 1e-9), 0.15, 4), 1.0)
+        bias = np.where(measured, np.clip(real / np.maximum(used, 1e-9), *BIAS), 1.0)
         allowed = violations * SAFETY / bias
         allowed = np.maximum(allowed, share[-1] + UNAVOIDABLE_SLACK * allowed)
         good = share <= allowed

@@ -24,9 +24,10 @@ EXPERTS: tuple[tuple[str, Expert], ...] = (
     ("same time last week", season.week_value),
     ("same minute of the hour", phase.hour),
     ("same minute of the quarter", phase.quarter),
+    ("half the peak", level.half_peak),
 )
 NAMES: tuple[str, ...] = ("regression", *(name for name, _ in EXPERTS))
-START_WEIGHTS: tuple[float, ...] = (0.15, 0.4, 0.2, 0.07, 0.05, 0.05, 0.05, 0.03)
+START_WEIGHTS: tuple[float, ...] = (0.15, 0.4, 0.2, 0.07, 0.05, 0.05, 0.05, 0.03, 0.02)
 
 
 def predict(features: Features, regression: Singles) -> Singles:
