@@ -29,7 +29,6 @@ POOL_COUNT = 20.0
 CONTEXT_MEMORY, OVERALL_MEMORY = 3000.0, 6000.0
 WEIGHT_STEP = 0.01
 LEAST_WEIGHT = 0.0003
-CENTRE_STEP = np.float32(0.03)
 RISE_EDGES = (0.12, 0.6)
 JUMP = 0.15
 BUSY = 0.9
@@ -69,7 +68,6 @@ class Mixture:
     def __init__(self, rows: int) -> None:
         count = len(NAMES)
         self.overall = np.tile(_prior() * np.float32(30), (rows, count, 1))
-        self.centres = np.tile(CENTRES, (rows, count, 1))
         self.by_context = np.zeros((rows, CONTEXTS, count, BINS), np.float32)
         start = np.array(START_WEIGHTS, np.float32)
         self.weights = np.tile(start / start.sum(), (rows, CONTEXTS, 1))
@@ -82,7 +80,7 @@ class Mixture:
     def distribution(self, predictions: Singles, rows: Ints, context: Ints) -> Atoms:
         """The pooled distribution of z, given all experts' predictions (rows, experts)."""
         weight = self._chances(rows, context) * self.weights[rows, context][:, :, None]
-        z = predictions[:, :, None] + self.centres[rows]
+        z = predictions[:, :, None] + CENTRES
         flat_z, flat_weight = z.reshape(len(rows), -1), weight.reshape(len(rows), -1)
         order = np.argsort(flat_z, axis=1)
         return Atoms(np.take_along_axis(flat_z, order, 1), np.take_along_axis(flat_weight, order, 1))
@@ -100,16 +98,9 @@ class Mixture:
         share /= share.sum(1, keepdims=True)
         weights = np.maximum((1 - WEIGHT_STEP) * weights + WEIGHT_STEP * share, LEAST_WEIGHT)
         self.weights[rows, context] = weights / weights.sum(1, keepdims=True)
-        self._move_centres(rows, place, error)
         hit = (np.arange(BINS) == place[:, :, None]).astype(np.float32)
         self.by_context[rows, context] = self.by_context[rows, context] * np.float32(1 - 1 / CONTEXT_MEMORY) + hit
         self.overall[rows] = self.overall[rows] * np.float32(1 - 1 / OVERALL_MEMORY) + hit
-
-    def _move_centres(self, rows: Ints, place: Ints, error: Singles) -> None:
-        """What falls into a wide bin is rarely at its middle: each bin answers with the mean of what fell into it."""
-        at = rows[:, None], np.arange(error.shape[1]), place
-        step = np.clip(1 / (1 + self.overall[at]), CENTRE_STEP, 1)
-        self.centres[at] += step * (np.clip(error, -REACH, REACH) - self.centres[at])
 
 
 def from_atoms(atoms: Atoms) -> Singles:
