@@ -1,29 +1,41 @@
-"""A load from a live Prometheus: one range query, in chunks that Prometheus answers, as a trace. The room's only edge.
+"""A load from a live Prometheus: one range query, in chunks that Prometheus answers, as a trace.
 
-A server that is slow gets a deadline per chunk and two more tries; chunks that still fail become gaps, which the trace
-reports. Fewer than two hours of history is refused; less than a day is said.
+The connection is that of the operator (`nereus.prometheus.client`): deadlines, and every fault a sentence. A server
+that is slow or restarts gets two more tries; chunks that still fail become gaps, which the trace reports. Fewer than
+two hours of history is refused; less than a day is said.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import math
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
-from dataclasses import replace
-from http.client import HTTPException
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nereus.backtest.trace import Trace, TraceError, from_samples
 
+if TYPE_CHECKING:
+    from nereus.prometheus.client import Client
+
 POINTS_PER_CHUNK = 5000
 """Prometheus refuses a range query of more than 11,000 points per series."""
 TRIES = 3
 LEAST_SECONDS = 2 * 3600
+PACKAGES = "pip install prometheus-api-client requests"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Range:
+    """What is asked; seconds."""
+
+    query: str
+    start: float
+    end: float
+    step: float
+    timeout: float
 
 
 def fetch(
@@ -37,28 +49,51 @@ def fetch(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Trace:
     """The range as rates per second; `query` must give one series, such as `sum(rate(requests_total[1m]))`."""
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise TraceError(f"--prometheus {url}: is not an http:// or https:// address")
     if end - start < 2 * step:
         raise TraceError(f"--from {start:g} --to {end:g}: the range is shorter than two steps of {step:g} s")
+    try:
+        from nereus.prometheus.client import Client
+        from nereus.prometheus.options import Options, OptionsError
+    except ModuleNotFoundError as missing:
+        raise TraceError(f"--prometheus needs the package {missing.name}: {PACKAGES}") from None
+    try:
+        client = Client(Options(address=url.rstrip("/")), threads=1)
+    except OptionsError as error:
+        raise TraceError(str(error)) from None
+    asked = _Range(query=query, start=start, end=end, step=step, timeout=timeout)
+    try:
+        times, values, failed, chunks = asyncio.run(_read(client, asked, progress))
+    finally:
+        client.close()
+    return _trace(query, times, values, failed=failed, chunks=chunks)
+
+
+async def _read(
+    client: Client, asked: _Range, progress: Callable[[str], None]
+) -> tuple[list[float], list[float], list[str], int]:
+    """Times, values, what failed, and how many chunks there were; raises TraceError when all of them fail."""
     times: list[float] = []
     values: list[float] = []
     failed: list[str] = []
-    chunk = POINTS_PER_CHUNK * step
-    chunks = math.ceil((end - start) / chunk)
+    chunk = POINTS_PER_CHUNK * asked.step
+    chunks = math.ceil((asked.end - asked.start) / chunk)
     for number in range(chunks):
-        first = start + number * chunk
-        last = min(end, first + chunk - step)
+        first = asked.start + number * chunk
+        last = min(asked.end, first + chunk - asked.step)
         progress(f"Prometheus: part {number + 1} of {chunks}")
         try:
-            pairs = _chunk(url, query, first=first, last=last, step=step, timeout=timeout)
+            pairs = await _chunk(client, replace(asked, start=first, end=last))
         except TraceError as error:
             if not times and number == chunks - 1:
                 raise
             failed.append(str(error))
             continue
-        times += [float(when) for when, _ in pairs]
-        values += [_value(value) for _, value in pairs]
+        times += [when for when, _ in pairs]
+        values += [value for _, value in pairs]
+    return times, values, failed, chunks
+
+
+def _trace(query: str, times: list[float], values: list[float], *, failed: list[str], chunks: int) -> Trace:
     name = query if len(query) <= 60 else query[:57] + "..."
     if not times:
         raise TraceError(f"{name}: Prometheus has no samples in the range; check the query and the time range")
@@ -73,39 +108,29 @@ def fetch(
     return replace(trace, name=name)
 
 
+async def _chunk(client: Client, asked: _Range) -> list[tuple[float, float]]:
+    from nereus.prometheus.client import QueryError
+    from nereus.prometheus.reading import Freshness
+
+    said = ""
+    for _ in range(TRIES):
+        try:
+            answer = await client.span(
+                asked.query, start=asked.start, end=asked.end, step=asked.step, within=asked.timeout
+            )
+        except QueryError as error:
+            said = error.message
+            if error.state not in (Freshness.SLOW, Freshness.UNREACHABLE):
+                break
+            continue
+        if len(answer.rows) > 1:
+            raise TraceError(f"{asked.query}: gives {len(answer.rows)} series; wrap it in sum(...) to get one")
+        return [(float(when), _value(text)) for when, text in answer.rows[0]["values"]] if answer.rows else []
+    raise TraceError(said)
+
+
 def _value(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _chunk(url: str, query: str, *, first: float, last: float, step: float, timeout: float) -> list[tuple[float, str]]:
-    fields = {"query": query, "start": f"{first:.3f}", "end": f"{last:.3f}", "step": f"{step:g}"}
-    address = url.rstrip("/") + "/api/v1/query_range"
-    said = ""
-    for _ in range(TRIES):
-        body = urllib.parse.urlencode(fields).encode()
-        request = urllib.request.Request(address, data=body)  # noqa: S310  scheme checked by fetch
-        try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310  scheme checked by fetch
-                return _series(json.load(answer), query)
-        except urllib.error.HTTPError as error:
-            said = f"{address} answered {error.code}: {error.read(300).decode(errors='replace').strip()}"
-            if error.code < 500:
-                break
-        except (OSError, HTTPException) as error:
-            said = f"{address}: {error} (waited at most {timeout:g} s)"
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise TraceError(f"{address}: the answer is not JSON; is this a Prometheus?") from None
-    raise TraceError(said)
-
-
-def _series(answer: Any, query: str) -> list[tuple[float, str]]:
-    try:
-        result = answer["data"]["result"]
-    except (KeyError, TypeError):
-        raise TraceError(f"{query}: the answer has no data.result; is this a Prometheus?") from None
-    if len(result) > 1:
-        raise TraceError(f"{query}: gives {len(result)} series; wrap it in sum(...) to get one")
-    return [(float(pair[0]), str(pair[1])) for pair in result[0]["values"]] if result else []

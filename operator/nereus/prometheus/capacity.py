@@ -121,7 +121,7 @@ class Capacities:
 
 def _note(points: dict[int, float], measured: Measured) -> None:
     if curve := measured.curve():
-        points.clear()
+        # Larger batches stay known: after a rolling change the new pods have run small ones only.
         points.update(curve)
     elif point := measured.point():
         batch, seconds = point

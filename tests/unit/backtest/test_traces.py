@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -93,9 +93,8 @@ class FakePrometheus:
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                asked = {key: value[0] for key, value in parse_qs(body).items()}
+            def do_GET(self) -> None:
+                asked = {key: value[0] for key, value in parse_qs(urlsplit(self.path).query).items()}
                 owner.queries.append(asked)
                 if owner.failures > 0:
                     owner.failures -= 1

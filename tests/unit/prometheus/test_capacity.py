@@ -39,6 +39,14 @@ def test_the_curve_of_the_sidecar_goes_up_to_the_largest_batch_seen() -> None:
     assert Capacities().learn(two, {"m": fit})["m"] == pytest.approx(2 * 0.95 * 10 / 0.02)
 
 
+def test_new_pods_that_ran_small_batches_only_do_not_make_a_replica_slower() -> None:
+    known = Capacities()
+    old = Measured(fixed_seconds=0.01, seconds_per_inference=0.001, batch_seen_max=10)
+    new = Measured(fixed_seconds=0.01, seconds_per_inference=0.001, batch_seen_max=1)
+    before = known.learn(wanted(), {"m": old})
+    assert known.learn(wanted(), {"m": new}) == before
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
