@@ -68,7 +68,8 @@ class Staging:
         """Who gets which plan now. Raises InvalidSpecError when the user rolls back to a plan that is not kept."""
         key = Key(wished.namespace, wished.name)
         live = self._live(wished)
-        kept = [item for item in self.store.children(key, CONTROLLER_REVISION) if keeping.is_plan(item)]
+        stored = self.store.children(key, CONTROLLER_REVISION)
+        kept = [item for item in stored if keeping.is_plan(item) and _uid_of_owner(item) == wished.uid]
         shards = tuple(manifest["data"] for manifest in rendered.objects if manifest["kind"] == CONFIG_MAP.kind)
         wanted = bundle({name: text for shard in shards for name, text in shard.items()})
         if wanted is None:
@@ -132,8 +133,7 @@ class Staging:
         found: list[Mapping[str, str]] = []
         for number in range(names.PLAN_SHARDS):
             item = self.store.get(CONFIG_MAP, Key(wished.namespace, names.plan_config_map(wished.name, number)))
-            owner = service_owner(item) if item else None
-            if item is None or (owner is not None and owner.get("uid") != wished.uid):
+            if item is None or _uid_of_owner(item) not in ("", wished.uid):
                 break
             data = item.get("data")
             found.append(data if isinstance(data, dict) else {})
@@ -168,6 +168,10 @@ def _running(manifest: Manifest, reports: Mapping[str, PodReport]) -> RunningPod
         ready=pod.ready,
         report=reports.get(pod.uid),
     )
+
+
+def _uid_of_owner(manifest: Mapping[str, Any]) -> str:
+    return str((service_owner(manifest) or {}).get("uid", ""))
 
 
 def _applied(manifest: Mapping[str, Any]) -> str:

@@ -332,3 +332,14 @@ def test_problems_of_all_models_are_told_at_once() -> None:
         "spec.models[2].configText",
         "spec.models[2].instances.kind",
     ]
+
+
+def test_a_resource_of_the_rate_limiter_is_shared_in_one_way_by_all_models() -> None:
+    def limited(name: str, **more: object) -> dict[str, object]:
+        limiter = {"resources": [{"name": "bandwidth", "count": 1, **more}]}
+        return {"name": name, "source": {"uri": "pvc://models/m"}, "instances": {"rateLimiter": limiter}}
+
+    assert checks.problems(read(resource(models=[limited("a"), limited("b", count=2)]))) == ()
+    [problem] = checks.problems(read(resource(models=[limited("a"), limited("b", **{"global": True})])))
+    assert problem.path == "spec.models[1].instances.rateLimiter.resources"
+    assert "'bandwidth' is for the whole server and in model 'a' per device" in problem.message
