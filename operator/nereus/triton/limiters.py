@@ -1,4 +1,4 @@
-"""Resources of the rate limiter over all models of a service: Triton knows each name once, for the server or per device.
+"""Resources of the rate limiter over all models of a service: Triton knows a name once, for the server or per device.
 
 Here because no model alone is wrong: Triton refuses whichever of two models it loads second.
 """
