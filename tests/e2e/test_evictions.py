@@ -33,7 +33,6 @@ class TritonPythonModel:
         values = [pb_utils.get_input_tensor_by_name(request, "X").as_numpy() for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", value)]) for value in values]
 """
-DNS = "10.96.0.10"
 POOL = Path(__file__).resolve().parents[2] / "examples" / "clients" / "pool.py"
 
 
@@ -125,7 +124,9 @@ def _one_client_reaches_every_pod(world: World) -> None:
         assert all(np.allclose(answer.as_numpy("Y"), 2 * X["X"]) for answer in answers)
         await pool.close()
 
-    headless = f"dns://{DNS}/svc-pods.{world.namespace}.svc.cluster.local:8001"
+    dns = world.kube.get("service", "kube-dns", namespace="kube-system")
+    assert dns is not None
+    headless = f"dns://{dns['spec']['clusterIP']}/svc-pods.{world.namespace}.svc.cluster.local:8001"
     before = served(world)
     asyncio.run(ask(headless, 200))
     shares = spread(before, served(world))
