@@ -5,6 +5,8 @@ The pods' sidecars are stand-ins (tests.harness.sidecars) that read the plan as 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from nereus.api import names
@@ -42,6 +44,11 @@ def plan(services: Services) -> Json:
     return found
 
 
+def until(services: Services, what: str, look: Callable[[], object]) -> None:
+    """Waits long: what is promised is that it comes, not how soon on a busy machine."""
+    services.until_true(what, look, seconds=60)
+
+
 def annotate(services: Services, value: str | None) -> None:
     path = f"{MODEL_SERVICES.format(namespace=services.namespace)}/svc"
     patch = {"metadata": {"annotations": {names.ANNOTATION_ROLLBACK: value}}}
@@ -57,16 +64,16 @@ def test_a_change_that_fails_stays_with_one_pod_and_one_that_works_reaches_all_a
     services: Services,
 ) -> None:
     services.apply(models=[model()], scaling=THREE)
-    services.until_ready()
+    services.until_ready(seconds=60)
     first, before = plan(services)["revision"], templates(services)
 
     services.apply(models=[refused()], scaling=THREE)
-    found = services.until("ModelLoadFailed")
+    found = services.until("ModelLoadFailed", seconds=60)
     assert "Triton says no" in services.condition()["message"]
     assert "2 still serve the former one" in services.condition()["message"]
     assert (found["status"]["plan"]["revision"], len(told(services, found["status"]["plan"]["next"]))) == (first, 1)
     services.apply(models=[refused()], scaling={**THREE, "replicas": 4})
-    services.until_true("a pod that starts meanwhile serves", lambda: services.service()["status"]["replicas"] == "4/4")
+    until(services, "a pod that starts meanwhile serves", lambda: services.service()["status"]["replicas"] == "4/4")
     (tried,) = told(services, plan(services)["next"])
     data = services.child("ConfigMap", names.plan_config_map("svc", 0))["data"]
     stable, following = bundle(data), next_bundle(data)
@@ -76,7 +83,7 @@ def test_a_change_that_fails_stays_with_one_pod_and_one_that_works_reaches_all_a
     assert following[0].pods == (tried,)
 
     services.apply(models=[model(text="max_batch_size: 4")], scaling={**THREE, "replicas": 4})
-    services.until_ready()
+    services.until_ready(seconds=60)
     second = plan(services)
     assert second["revision"] != first
     assert (second["kept"], "next" in second) == ([first], False)
@@ -85,16 +92,16 @@ def test_a_change_that_fails_stays_with_one_pod_and_one_that_works_reaches_all_a
     assert {"Changing", "Changed", "ModelLoadFailed"} <= set(told_events)
 
     annotate(services, first)
-    services.until_true("rolled back", lambda: plan(services).get("revision") == first)
-    services.until_ready()
+    until(services, "rolled back", lambda: plan(services).get("revision") == first)
+    services.until_ready(seconds=60)
     assert "rolled back" in plan(services)["message"]
     assert first not in services.child("ConfigMap", names.plan_config_map("svc", 0))["data"].get("next.json", "")
     annotate(services, "no-such-plan")
-    services.until("InvalidSpec")
+    services.until("InvalidSpec", seconds=60)
     assert first in services.condition()["message"], "the plans that are kept are named"
     annotate(services, None)
-    services.until_true("forward again", lambda: plan(services).get("revision") == second["revision"])
-    services.until_ready()
+    until(services, "forward again", lambda: plan(services).get("revision") == second["revision"])
+    services.until_ready(seconds=60)
     assert set(before) <= set(templates(services)), "no pod was replaced"
 
 
@@ -102,14 +109,14 @@ def test_pods_are_replaced_where_their_memory_cannot_hold_old_and_new_at_once(se
     runtime = {"resources": {"limits": {"memory": "300Mi", "cpu": "1"}}}
     large = model(source="configmap://large/m")
     services.apply(models=[large], runtime=runtime, scaling={"strategy": "Manual", "replicas": 2})
-    services.until_ready()
+    services.until_ready(seconds=60)
     before, first = templates(services), plan(services)["revision"]
     stored = services.service()["status"]["template"]
     changed = {**large, "maxBatchSize": 16}
     services.apply(models=[changed], runtime=runtime, scaling={"strategy": "Manual", "replicas": 2})
-    services.until_true("the reason", lambda: "memory limit of 300 MiB" in plan(services).get("message", ""))
-    services.until_true("promoted", lambda: plan(services).get("revision") != first, seconds=60)
-    services.until_ready()
+    until(services, "the reason", lambda: "memory limit of 300 MiB" in plan(services).get("message", ""))
+    until(services, "promoted", lambda: plan(services).get("revision") != first)
+    services.until_ready(seconds=60)
     assert not set(before) & set(templates(services)), "every pod was replaced"
     assert services.service()["status"]["template"] == stored, "by the same template"
     annotations = services.child("Deployment")["spec"]["template"]["metadata"]["annotations"]
@@ -120,14 +127,14 @@ def test_pods_are_replaced_where_their_memory_cannot_hold_old_and_new_at_once(se
         runtime=runtime,
         scaling={"strategy": "Manual", "replicas": 2},
     )
-    services.until_true("in place", lambda: plan(services).get("revision") != annotations[names.ANNOTATION_RESTART])
-    services.until_ready()
+    until(services, "in place", lambda: plan(services).get("revision") != annotations[names.ANNOTATION_RESTART])
+    services.until_ready(seconds=60)
     assert templates(services) == now, "instances change in place, and the mark of the restart stays"
 
 
 def test_with_a_new_template_the_new_pods_bring_the_changed_models(services: Services) -> None:
     services.apply(models=[model()], scaling=THREE)
-    services.until_ready()
+    services.until_ready(seconds=60)
     first = plan(services)["revision"]
     elsewhere = model(source="configmap://elsewhere/m")
     services.apply(models=[elsewhere], scaling=THREE)
