@@ -9,6 +9,8 @@ How a plan becomes served models:
     plan.py        mounted ConfigMaps -> the models to serve            (an update that is only half there waits)
     keeper.py      one task per model: fetch/ -> layout.py -> configure.py -> a Publication
     loader.py      puts publications into the repository (repository.py) and into Triton (triton_client.py)
+    drift.py       notices what somebody else changed in Triton; the loader puts it right
+    costs.py       what a batch costs, from Triton's statistics
     state.py       what is known of each model, for /v1/state, /ready and /metrics (server.py, metrics.py)
     drain.py       the answer to the container's preStop hook
 """
