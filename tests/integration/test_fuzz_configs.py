@@ -23,7 +23,7 @@ from tests.harness.tritonserver import UnavailableError, installation
 pytestmark = pytest.mark.timeout(240)
 Json = dict[str, Any]
 
-MODELS = 8
+MODELS = 6
 """As many as are served; each costs the server a process."""
 ECHO = """
 import triton_python_backend_utils as pb_utils

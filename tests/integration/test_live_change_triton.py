@@ -122,7 +122,7 @@ def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
     sidecar = SidecarProcess(root, (http_port, grpc_port, metrics_port), (f"--pod={POD}",))
     with triton, sidecar:
         made = Pod(root, sidecar, triton)
-        wanted = made.wish(made.model("m"))
+        wanted = made.wish(made.model("m"), made.model("leaves", factor=5))
         sidecar.start()
         sidecar.until(lambda: sidecar.get("/started")[0] == 200)
         triton.admin_key = sidecar.admin_key.read_text()
@@ -165,8 +165,6 @@ class Traffic:
 
 
 def test_a_plan_that_is_tried_takes_nothing_away_before_it_works(pod: Pod) -> None:
-    both = pod.wish(pod.model("m"), pod.model("leaves", factor=5))
-    pod.until(lambda: pod.serves(both))
     broken = pod.model("comes", initialize='raise RuntimeError("wrong weights")')
     tried = pod.wish(pod.model("m", fields="max_batch_size: 4"), broken, tries=True)
     pod.until(lambda: pod.report("comes").state is ModelState.LOAD_FAILED)
@@ -229,7 +227,6 @@ def test_what_somebody_changes_in_triton_is_noticed_said_and_put_right(pod: Pod)
     wanted = pod.wish(pod.model("m"))
     pod.until(lambda: pod.serves(wanted))
     right = pod.config("m")
-    time.sleep(0.7)  # the sidecar has looked at what it loaded
     tensor = {"data_type": "TYPE_FP32", "dims": [-1]}
     tensors = {"input": [{"name": "x", **tensor}], "output": [{"name": "y", **tensor}]}
     override = json.dumps({"backend": "python", "max_batch_size": 3, **tensors})
