@@ -105,6 +105,20 @@ def _prepare_integration() -> None:
             raise CannotPrepareError(f"the local cluster {name} did not start; the line above says why")
 
 
+def e2e_values(*, local: bool) -> tuple[str, ...]:
+    """What the chart is told besides in the e2e tier: on a local cluster, GPU agents that look at SIMULATED GPUs."""
+    if not local:
+        return ()
+    values = ("gpu.agent.enabled=true", "gpu.agent.nodeSelector=null", "gpu.evictAfterSeconds=5")
+    directory = f"gpu.agent.simulation.hostPath={simulated_gpus()}"
+    return tuple(word for value in (*values, directory) for word in ("--set", value))
+
+
+def simulated_gpus() -> Path:
+    """The directory of the node that says which GPUs it pretends to have."""
+    return config.state_root() / config.DEFAULT_NAME / "simulated-gpus"
+
+
 def _prepare_e2e() -> None:
     """Here and not only in the tier's fixture: pytest would hide the progress of a build that takes minutes."""
     from demo import clusters, install
@@ -115,7 +129,7 @@ def _prepare_e2e() -> None:
 
     try:
         prepared = clusters.prepare(say, os.environ.get("CLUSTER", ""))
-        install.install_chart(prepared.kube, say, *prepared.helm_values)
+        install.install_chart(prepared.kube, say, *prepared.helm_values, *e2e_values(local=prepared.kube.routed))
     except (StepError, Refusal) as error:
         raise CannotPrepareError(str(error)) from None
 

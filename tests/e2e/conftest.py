@@ -14,6 +14,7 @@ from demo import clusters, install
 from demo.kube import Kube
 from localcluster.config import cache_dir
 from tests.e2e.world import World
+from tests.tiers import e2e_values
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,7 +29,7 @@ def kube() -> Kube:
     with (cache_dir() / "e2e.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         prepared = clusters.prepare(print, os.environ.get("CLUSTER", ""))
-        install.install_chart(prepared.kube, print, *prepared.helm_values)
+        install.install_chart(prepared.kube, print, *prepared.helm_values, *e2e_values(local=prepared.kube.routed))
     return prepared.kube
 
 
