@@ -27,7 +27,11 @@ Json = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "nereus"
-FOREIGN_KINDS = {("monitoring.coreos.com/v1", kind) for kind in ("PodMonitor", "PrometheusRule")}
+FOREIGN_KINDS = {
+    ("monitoring.coreos.com/v1", "PodMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
+    ("monitoring.coreos.com/v1alpha1", "AlertmanagerConfig"),
+}
 """Kinds of other projects, for which Kubernetes has no schema."""
 
 
@@ -78,6 +82,29 @@ CASES = (
         ("PrometheusRule",),
     ),
     Case(
+        "notifications through AlertmanagerConfig",
+        (
+            *(
+                "--api-versions",
+                "monitoring.coreos.com/v1alpha1/AlertmanagerConfig",
+                "--set",
+                "notifications.slack.channel=#a",
+            ),
+            *("--set", "notifications.namespaces={team-a,team-b}", "--set", "notifications.webhook.url=http://hook"),
+        ),
+        ("AlertmanagerConfig",),
+    ),
+    Case(
+        "notifications for a plain Alertmanager, and dashboards",
+        (
+            *("--set", "notifications.install=ConfigMap", "--set", "notifications.email.to=a@example.com"),
+            *("--set", "notifications.email.from=b@example.com", "--set", "notifications.email.smarthost=mail:25"),
+            *("--set", "dashboards.install=true"),
+        ),
+        ("ConfigMap",),
+        ("AlertmanagerConfig",),
+    ),
+    Case(
         "no alerts",
         ("--set", "alerts.rules=None", "--set", "alerts.install=PrometheusRule"),
         absent=("PrometheusRule",),
@@ -90,6 +117,8 @@ WRONG_VALUES = (
     "podMonitor=perhaps",
     "alerts.rules=Sometimes",
     "alerts.pace=2",
+    "notifications.email.to=nobody",
+    "notifications.webhook.url=ftp://x",
 )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from hack import reference, runbooks
+from hack import dashboards, metrics_page, reference, runbooks
 from hack.kubernetes_types import expanded
 from nereus.alerting import rules
 from nereus.api import crd
@@ -69,6 +69,8 @@ def files(root: Path = ROOT) -> dict[str, str]:
         "charts/nereus/files/fleet-rules.yaml": rules_file(rules.fleet_group()),
         "charts/nereus/files/operator-rules.yaml": rules_file(rules.operator_group()),
         "charts/nereus/files/load-rules.yaml": rules_file(recording.group(Scope())),
+        "docs/metrics.md": metrics_page.page(notice=NOTICE),
+        **dashboards.files(),
         **runbooks.files(root),
     }
 

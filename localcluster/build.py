@@ -63,6 +63,19 @@ TOOLS = Module(
 PAUSE = Module("pause", "pause", packages=(".",))
 MODULES = (PAUSE, KUBERNETES, ETCD, TOOLS)
 """What a cluster needs. Others are built only for those who ask for them (`ensure_module`)."""
+PROMETHEUS_OPERATOR = Module(
+    "prometheus-operator",
+    "prometheus-operator (about 3 minutes of processor time)",
+    renames=(("operator", "prometheus-operator"),),
+    extras=(
+        (
+            "github.com/prometheus-operator/prometheus-operator",
+            "example/prometheus-operator-crd",
+            "prometheus-operator-crds.yaml",
+        ),
+    ),
+)
+PROMETHEUS = Module("prometheus", "Prometheus with Kubernetes discovery (about 7 minutes of processor time)")
 S3 = Module("s3", "versitygw, an S3 server for tests (about a minute on 2 cores)")
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ EPOCH = "1970-01-01T00:00:00Z"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
-def write_program_image(program: Path, *, image: str, archive: Path) -> None:
-    """Write an archive with an image whose only file and entry point is `program`."""
-    layer = _tar({f"{program.name}": (program.read_bytes(), 0o755)})
+def write_program_image(
+    program: Path, *, image: str, archive: Path, folder: str = "", libraries: Sequence[Path] = ()
+) -> None:
+    """Write an archive with an image whose entry point is `program`, in `folder`; `libraries` keep their paths."""
+    where = f"{folder}/{program.name}".lstrip("/")
+    content = {str(path).lstrip("/"): (path.read_bytes(), 0o755) for path in libraries}
+    layer = _tar({**content, where: (program.read_bytes(), 0o755)})
     config = _json(
         {
             "created": EPOCH,
             "architecture": machine_architecture(program),
             "os": "linux",
-            "config": {"Entrypoint": [f"/{program.name}"]},
+            "config": {"Entrypoint": [f"/{where}"]},
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
             "history": [{"created": EPOCH, "created_by": "nereus localcluster"}],
         }

@@ -33,6 +33,7 @@ PACKAGES = {
     "conntrack": "conntrack",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
 }
@@ -51,7 +52,11 @@ NODE_TOOLS = (
     "promtool",
 )
 # Units of these packages would otherwise start with the machine from the next boot on.
-SERVICES = {"containerd": ("containerd",), "prometheus": ("prometheus",)}
+SERVICES = {
+    "containerd": ("containerd",),
+    "prometheus": ("prometheus",),
+    "prometheus-alertmanager": ("prometheus-alertmanager",),
+}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Written by nereus localcluster while it installs packages: no service starts.\nexit 101\n"

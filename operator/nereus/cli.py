@@ -45,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from nereus.agent.main import main as agent
 
         return agent(arguments[1:])
+    if arguments[:1] == ["explain"]:
+        from nereus.controller.explain import main as explain
+
+        return explain(arguments[1:])
     if arguments[:1] == ["backtest"]:
         from nereus.backtest.cli import main as backtest
 
@@ -65,6 +69,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     commands.add_parser("run", help="run the operator (nereus run --help)")
     commands.add_parser("sidecar", help="run beside Triton in a pod (nereus sidecar --help)")
     commands.add_parser("agent", help="report GPU memory per pod on a node (nereus agent --help)")
+    commands.add_parser("explain", help="why a service is not ready, why N pods (nereus explain --help)")
     commands.add_parser("backtest", help="what a scaling policy would have done (nereus backtest --help)")
 
     render = commands.add_parser(
@@ -73,7 +78,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         description="Checks each ModelService in the files and prints every object that it becomes. Exit status 1"
         " when one cannot be rendered; every problem is listed on standard error.",
     )
-    render.add_argument("files", nargs="+", metavar="FILE", help="YAML files; - is standard input")
+    render.add_argument("files", nargs="*", metavar="FILE", help="YAML files; - is standard input")
     render.add_argument(
         "--triton-image",
         default=environment.get("NEREUS_TRITON_IMAGE") or f"nereus/triton-cpu:{nereus.__version__}",
@@ -92,6 +97,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     render.add_argument(
         "--nodes", metavar="FILE", help="output of `kubectl get nodes -o yaml`: what spec.gpu is chosen from"
+    )
+    render.add_argument(
+        "--rules",
+        choices=["service", "fleet", "operator"],
+        help="print a rules file for a Prometheus without prometheus-operator instead: the alerts of the services in"
+        " the files, of any fleet whose thresholds the operator exports, or of the operator",
     )
     render.add_argument("--pod-monitor", action="store_true", help="as in a cluster that has prometheus-operator")
     render.set_defaults(command=_render)
@@ -114,6 +125,7 @@ def _crd(_: argparse.Namespace) -> int:
 
 
 def _render(given: argparse.Namespace) -> int:
+    from nereus.alerting.rules import rules_file, service_group
     from nereus.api import service as services
     from nereus.api.names import KIND
     from nereus.api.problems import InvalidSpecError
@@ -136,7 +148,10 @@ def _render(given: argparse.Namespace) -> int:
             nodes = tuple(filter(None, map(read_node, _listed(given.nodes))))
         except ValueError as error:
             complaints.append(f"{given.nodes}: {error}")
-    found = 0
+    groups = _rule_groups(given.rules)
+    found = len(groups)
+    if not given.files and not groups:
+        complaints.append("no FILE given: name YAML files, or - for standard input")
     for file in given.files:
         try:
             resources = list(_documents(file))
@@ -150,12 +165,16 @@ def _render(given: argparse.Namespace) -> int:
             try:
                 service = services.read(resource)
                 texts += [_document(manifest) for manifest in render(service, settings=settings, nodes=nodes).objects]
+                if given.rules:
+                    groups.append(service_group(service))
+                    continue
+                texts += [_document(manifest) for manifest in render(service, settings=settings).objects]
             except InvalidSpecError as error:
                 where = f"{file}: {KIND} {(resource.get('metadata') or {}).get('name', 'without a name')}"
                 complaints += [f"{where}: {problem}" for problem in error.problems]
     if not found and not complaints:
         complaints.append(f"{', '.join(given.files)}: no {KIND} found")
-    print("".join(texts), end="")
+    print(to_yaml(rules_file(*groups)) if given.rules else "".join(texts), end="")
     for complaint in complaints:
         print(complaint, file=sys.stderr)
     return FAILED if complaints else OK
@@ -165,6 +184,13 @@ def _listed(file: str) -> Iterator[dict[str, Any]]:
     """The objects in a file, those of a List one by one. Raises ValueError."""
     for document in _documents(file):
         yield from document.get("items") or [document]
+
+
+def _rule_groups(wished: str | None) -> list[dict[str, Any]]:
+    """The groups of rules that need no file."""
+    from nereus.alerting.rules import fleet_group, operator_group
+
+    return {"fleet": [fleet_group()], "operator": [operator_group()]}.get(wished or "", [])
 
 
 def _documents(file: str) -> Iterator[dict[str, Any]]:

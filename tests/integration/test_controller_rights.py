@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nereus.alerting.catalogue import NAMES
 from tests.harness import chart
 from tests.harness.apiserver import Api, Json, eventually
 from tests.harness.faulty_proxy import FaultyProxy
@@ -71,27 +72,31 @@ def proxy(api: Api) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture
-def pod_monitors(api: Api) -> Iterator[None]:
-    """A cluster that knows PodMonitors."""
+def monitoring_kinds(api: Api) -> Iterator[None]:
+    """A cluster that knows the kinds of prometheus-operator."""
     group, path = "monitoring.coreos.com", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    definition = {
-        "metadata": {"name": f"podmonitors.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": "podmonitors", "singular": "podmonitor", "kind": "PodMonitor"},
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": anything}],
-        },
-    }
-    made = api.request("POST", path, definition)
-    assert made.accepted or made.code == 409, made.message
-    eventually(
-        lambda: None if api.request("GET", f"/apis/{group}/v1/podmonitors").accepted else "PodMonitors are not served"
-    )
+    made = {}
+    for kind in ("PodMonitor", "PrometheusRule"):
+        plural = f"{kind.lower()}s"
+        definition = {
+            "metadata": {"name": f"{plural}.{group}"},
+            "spec": {
+                "group": group,
+                "scope": "Namespaced",
+                "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
+                "versions": [{"name": "v1", "served": True, "storage": True, "schema": anything}],
+            },
+        }
+        made[plural] = api.request("POST", path, definition)
+        assert made[plural].accepted or made[plural].code == 409, made[plural].message
+    for plural in made:
+        address = f"/apis/{group}/v1/{plural}"
+        eventually(lambda at=address: None if api.request("GET", at).accepted else f"{at} is not served")  # type: ignore[misc]
     yield
-    if made.accepted:
-        api.request("DELETE", f"{path}/podmonitors.{group}")
+    for plural, answer in made.items():
+        if answer.accepted:
+            api.request("DELETE", f"{path}/{plural}.{group}")
 
 
 def token(api: Api, namespace: str, objects: list[Json]) -> str:
@@ -114,7 +119,7 @@ def leave_no_cluster_role(api: Api, namespace: str) -> Iterator[None]:
     api.kubectl("delete", "clusterrole,clusterrolebinding", "-l", f"app.kubernetes.io/instance={namespace}")
 
 
-@pytest.mark.usefixtures("leave_no_cluster_role", "pod_monitors")
+@pytest.mark.usefixtures("leave_no_cluster_role", "monitoring_kinds")
 @pytest.mark.parametrize("scope", ["cluster", "namespace"])
 def test_the_chart_grants_what_is_needed_and_nothing_else(
     api: Api, services: Services, proxy: FaultyProxy, tmp_path: Path, scope: str
@@ -131,6 +136,9 @@ def test_the_chart_grants_what_is_needed_and_nothing_else(
         services.until_true("a GPU asked for", lambda: services.get("Deployment", "gpu"), seconds=30)
         services.apply(scaling={"minReplicas": 2, "maxReplicas": 3})
         services.until_ready()
+        services.until_true("the alerts", lambda: _rule(api, namespace) is not None)
+        services.apply(scaling={"minReplicas": 2, "maxReplicas": 3}, alerts={"disable": [*NAMES]})
+        services.until_true("no alerts", lambda: _rule(api, namespace) is None)
         services.apply(scaling={"minReplicas": 2, "maxReplicas": 3}, models=[MODEL, {**MODEL, "name": "second"}])
         services.until_ready()
         services.patch("Deployment", {"spec": {"replicas": 1}}, subresource="scale")
@@ -171,12 +179,18 @@ def test_the_chart_grants_what_is_needed_and_nothing_else(
     assert not refused
 
 
+def _rule(api: Api, namespace: str) -> Json | None:
+    """The PrometheusRule of the service, if there is one."""
+    answer = api.request("GET", f"/apis/monitoring.coreos.com/v1/namespaces/{namespace}/prometheusrules/svc")
+    return answer.body if answer.accepted else None
+
+
 def test_no_secret_is_readable_and_nothing_can_be_deleted_that_serves(api: Api, services: Services) -> None:
     objects = rendered(services.namespace, "--set", f"watchNamespaces={{{services.namespace}}}")
     rights = granted(objects, account_of(objects))
     assert not [right for right in rights if right[1] in ("secrets", "*") or "*" in right[::2]]
     deletable = {resource for _, resource, verb in rights if verb.startswith("delete")}
-    assert deletable == {"controllerrevisions", "horizontalpodautoscalers"}
+    assert deletable == {"controllerrevisions", "horizontalpodautoscalers", "prometheusrules"}
     token(api, services.namespace, objects)
     for verb in ("get", "list", "watch"):
         review = {

@@ -1,8 +1,8 @@
 """Asks Prometheus which rules it has loaded: the only proof that an alert would fire.
 
-One question a minute for the whole fleet, whatever its size. A group is compared by its rules' names, texts and times;
-thresholds stand in the texts, so a changed one is noticed. Prometheus prints expressions in its own way: they are not
-compared. What changes wakes the service, so that its condition follows.
+One question for the whole fleet, whatever its size, and less often where the answer is large. A group is compared by
+its rules' names, texts and labels; thresholds stand in the texts, so a changed one is noticed. Prometheus prints
+expressions in its own way: they are not compared. What changes wakes the service, so that its condition follows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from nereus.diagnosis.reading import items, mapping, text
 
 ASK_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
+SHARE = 60.0
+"""An answer that took a second is asked for at most once a minute: with a thousand services it has 16 MB."""
 PATIENCE_SECONDS = 240.0
 """prometheus-operator syncs a rule into Prometheus' volume within a kubelet's refresh (up to 90 s); twice that, and
 the time to ask again."""
@@ -85,9 +87,11 @@ class LoadedRules:
         if not self._url:
             await asyncio.Event().wait()
         while True:
+            began = self._clock()
             if self._wishes:
                 await self.ask()
-            await asyncio.sleep(ASK_SECONDS if self._groups is not None else ASK_SECONDS / 3)
+            usual = ASK_SECONDS if self._groups is not None else ASK_SECONDS / 3
+            await asyncio.sleep(max(usual, SHARE * (self._clock() - began)))
 
     async def ask(self) -> None:
         """One question; services whose answer changed are woken."""
