@@ -164,11 +164,10 @@ def _render(given: argparse.Namespace) -> int:
             found += 1
             try:
                 service = services.read(resource)
-                texts += [_document(manifest) for manifest in render(service, settings=settings, nodes=nodes).objects]
                 if given.rules:
                     groups.append(service_group(service))
                     continue
-                texts += [_document(manifest) for manifest in render(service, settings=settings).objects]
+                texts += [_document(manifest) for manifest in render(service, settings=settings, nodes=nodes).objects]
             except InvalidSpecError as error:
                 where = f"{file}: {KIND} {(resource.get('metadata') or {}).get('name', 'without a name')}"
                 complaints += [f"{where}: {problem}" for problem in error.problems]

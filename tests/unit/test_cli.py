@@ -119,3 +119,18 @@ def test_the_sidecars_command_needs_nothing_that_its_image_lacks() -> None:
         [sys.executable, "-c", code], cwd=ROOT / "operator", capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("kind", "alert"), [("fleet", "NereusLatencyHigh"), ("operator", "NereusWatchdog")])
+def test_rules_for_a_plain_prometheus_are_printed_without_a_file(
+    capsys: pytest.CaptureFixture[str], kind: str, alert: str
+) -> None:
+    assert main(["render", "--rules", kind]) == 0
+    assert f"alert: {alert}" in capsys.readouterr().out
+
+
+def test_rules_of_the_services_in_a_file_are_printed_instead_of_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "--rules", "service", "examples/full.yaml"]) == 0
+    printed = capsys.readouterr().out
+    assert "name: nereus/" in printed
+    assert "kind:" not in printed
