@@ -126,7 +126,7 @@ def _one_client_reaches_every_pod(world: World) -> None:
 
     dns = world.kube.get("service", "kube-dns", namespace="kube-system")
     assert dns is not None
-    headless = f"dns://{dns['spec']['clusterIP']}/svc-pods.{world.namespace}.svc.cluster.local:8001"
+    headless = f"dns://{dns['spec']['clusterIP']}:53/svc-pods.{world.namespace}.svc.cluster.local:8001"
     before = served(world)
     asyncio.run(ask(headless, 200))
     shares = spread(before, served(world))
