@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from nereus.controller.connection import Connection
 from nereus.controller.errors import ApiError, FencedError, UnavailableError, from_answer
 from nereus.controller.kinds import POD, Kind
 
-APPLY = "application/apply-patch+yaml"  # JSON is YAML
+APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -185,9 +186,8 @@ class Gateway:
         content: str = "application/json",
         verb: str = "",
     ) -> Manifest:
-        return await self._call(
-            method, kind, path, data=json.dumps(body).encode(), query=query, content=content, verb=verb
-        )
+        data = as_yaml(body) if content == APPLY else json.dumps(body).encode()
+        return await self._call(method, kind, path, data=data, query=query, content=content, verb=verb)
 
     async def _call(
         self,
@@ -260,6 +260,25 @@ def identity_of(manifest: Mapping[str, Any]) -> Identity:
         uid=metadata.get("uid", ""),
         resource_version=metadata.get("resourceVersion", ""),
     )
+
+
+_PAIR = re.compile(r"\\\\|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})")
+
+
+def as_yaml(body: Any) -> bytes:
+    """JSON that is YAML too. The API server reads an apply as YAML, which knows no surrogate pairs (JSON's way to
+    escape a character beyond the first 65,536, such as an emoji) and no bare DEL."""
+    text = json.dumps(body)
+    if "\\ud" in text:
+        text = _PAIR.sub(_joined, text)
+    return text.replace("\x7f", "\\u007f").encode()
+
+
+def _joined(pair: re.Match[str]) -> str:
+    """The character of a surrogate pair; an escaped backslash stays, whatever follows it."""
+    if pair[1] is None:
+        return pair[0]
+    return bytes.fromhex(pair[1] + pair[2]).decode("utf-16-be")
 
 
 def _query(**parameters: str) -> dict[str, str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import yaml
 from aiohttp import web
 
 from nereus.api import names
@@ -220,3 +223,15 @@ async def test_a_rotated_token_is_used_at_once() -> None:
         await gateway.get(DEPLOYMENT, "ns", "a")
         await gateway.close()
     assert [seen.headers["Authorization"] for seen in server.seen] == ["bearer one", "bearer two"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\U0001f600", "\x7f", "\x85\xa0\ufffe", "\\ud83d\\ude00", "\\\U0001f600", '\\\\ud83d\\ude00\n\t"', "plain"],
+    ids=ascii,
+)
+def test_what_is_applied_reads_the_same_as_yaml_whatever_its_characters(text: str) -> None:
+    body = gateway_module.as_yaml({"value": text, text: [1, None]})
+    assert json.loads(body) == {"value": text, text: [1, None]}
+    assert yaml.safe_load(body.decode()) == {"value": text, text: [1, None]}
+    assert not re.search(rb"(?<!\\)(\\\\)*\\ud[89ab]", body), "a surrogate is no character of YAML"
