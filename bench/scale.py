@@ -39,6 +39,7 @@ CLUSTER = "nereus-scale"
 PODS_PER_NODE = 400
 SAY_SECONDS = 5.0
 POLL_SECONDS = 0.5
+LOOKS = 'nereus_operator_reconcile_seconds_count{outcome="'
 QUEUE = "nereus_operator_queue_depth"
 OPERATOR_NAMESPACE = "default"
 DAMAGED_SHARE = 0.01
@@ -55,8 +56,11 @@ def say(text: str) -> None:
 class Bench:
     """One fleet, one operator at a time, and what was measured."""
 
-    def __init__(self, fleet: Fleet, kubeconfig: Path, log: Path) -> None:
+    def __init__(self, fleet: Fleet, kubeconfig: Path, log: Path, *, profile: Path | None = None) -> None:
+        """With `profile`, each operator is slower and leaves what cProfile saw in a numbered file in there."""
         self.fleet = fleet
+        self._profile = profile
+        self._started = 0
         self.results: dict[str, Any] = {}
         self._kubeconfig = kubeconfig
         self._log = log
@@ -69,12 +73,19 @@ class Bench:
         return self._operator
 
     def start(self) -> None:
+        self._started += 1
         self._operator = Operator(
-            self._kubeconfig, lease_namespace=OPERATOR_NAMESPACE, identity=f"bench-{time.time():.0f}", log=self._log
+            self._kubeconfig,
+            lease_namespace=OPERATOR_NAMESPACE,
+            identity=f"bench-{time.time():.0f}",
+            log=self._log,
+            profile=self._profile / f"operator-{self._started}.prof" if self._profile else None,
         )
 
     def stop(self) -> None:
-        if self._operator is not None:
+        if self._operator is not None and self._profile is not None:
+            self._operator.terminate()
+        elif self._operator is not None:
             self._operator.kill()
 
     async def create(self) -> None:
@@ -242,10 +253,18 @@ class Measured:
         self._server = await self._bench.fleet.server_metrics()
         self._cpu = _cpu_seconds(self._bench.operator.pid)
         self._writes = await self._counts()
+        self._looks = await self._outcomes()
         return self.result
 
     async def _counts(self) -> dict[str, float]:
         return await asyncio.to_thread(self._bench.operator.writes)
+
+    async def _outcomes(self) -> dict[str, float]:
+        """Looks at services so far, by what came of them."""
+        series = await asyncio.to_thread(self._bench.operator.series)
+        return {
+            name.partition(LOOKS)[2].rstrip('"}'): value for name, value in series.items() if name.startswith(LOOKS)
+        }
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
@@ -254,6 +273,7 @@ class Measured:
         wall = time.monotonic() - self._began
         writes = await self._counts()
         done = {series: count - self._writes.get(series, 0.0) for series, count in writes.items()}
+        looks = {word: count - self._looks.get(word, 0.0) for word, count in (await self._outcomes()).items()}
         server = await bench.fleet.server_metrics()
         used = {key: server[key] - self._server.get(key, 0.0) for key in server}
         memory = _memory(bench.operator.pid)
@@ -264,6 +284,7 @@ class Measured:
             "operator_cpu_cores": round((_cpu_seconds(bench.operator.pid) - self._cpu) / wall, 3),
             "operator_rss_mib": round(memory["VmRSS"] / 2**20, 1),
             "operator_rss_peak_mib": round(memory["VmHWM"] / 2**20, 1),
+            "looks": {word: count for word, count in looks.items() if count},
             "operator_writes": {series: count for series, count in done.items() if count},
             "status_writes_per_second": round(sum(v for k, v in done.items() if 'verb="status"' in k) / wall, 2),
             "events_per_second": round(sum(v for k, v in done.items() if 'kind="Event"' in k) / wall, 2),
@@ -331,7 +352,7 @@ async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path) -> d
     gateway = Gateway(connection)
     async with connection.session(limit=0) as session:
         fleet = Fleet(arguments.services, connection, gateway, session)
-        bench = Bench(fleet, kubeconfig, logs / "operator.log")
+        bench = Bench(fleet, kubeconfig, logs / "operator.log", profile=logs if arguments.profile else None)
         idle, churn = arguments.idle_seconds, arguments.churn
         steps: dict[str, Callable[[], Awaitable[None]]] = {
             "create": bench.create,
@@ -363,6 +384,7 @@ def main() -> None:
     add("--idle-seconds", type=float, default=60.0)
     add("--soak-minutes", type=float, default=0.0)
     add("--skip", nargs="*", default=[], choices=["create", "idle", "restart", "latency", "churn", "soak"])
+    add("--profile", action="store_true", help="profile the operator into the directory of the logs; it gets slower")
     add("--keep", action="store_true", help="leave the cluster running")
     arguments = parser.parse_args()
     if not arguments.soak_minutes:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.error import URLError
@@ -21,7 +22,8 @@ TRITON_IMAGE = "triton:test"
 
 
 class Operator:
-    """`nereus run` against a kubeconfig; `lease_namespace` is where its replicas elect one."""
+    """`nereus run` against a kubeconfig; `lease_namespace` is where its replicas elect one. `profile` is a file for
+    what cProfile saw, written when it is terminated."""
 
     def __init__(
         self,
@@ -32,6 +34,8 @@ class Operator:
         log: Path,
         watch: tuple[str, ...] = (),
         sidecar_image: str = SIDECAR_IMAGE,
+        profile: Path | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.identity = identity
         self._log = log
@@ -48,10 +52,12 @@ class Operator:
             "NEREUS_HTTP_HOST": "127.0.0.1",
             "NEREUS_HTTP_PORT": str(self._port),
             "NEREUS_LOG_FORMAT": "text",
+            **(variables or {}),
         }
+        measured = ["-m", "cProfile", "-o", str(profile)] if profile else []
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nereus", "run"], cwd=ROOT, env=environment, stdout=out, stderr=out
+                [sys.executable, *measured, "-m", "nereus", "run"], cwd=ROOT, env=environment, stdout=out, stderr=out
             )
 
     def __enter__(self) -> Operator:

@@ -51,6 +51,8 @@ class Applier:
         self._store = store
         self._servers_way: dict[tuple[Kind, Key], tuple[str, tuple[str, ...]]] = {}
         self._unwatched: dict[tuple[Kind, Key], tuple[str, float]] = {}
+        self._compared: dict[tuple[Kind, Key], tuple[str, str, str]] = {}
+        """What was found as wished: for which service, which wish, and in which state of the object."""
         self._disputes = Disputes()
 
     async def apply(self, manifest: Manifest, service: ModelService) -> bool:
@@ -60,6 +62,9 @@ class Applier:
         desired = drift.stamped(manifest)
         digest = desired["metadata"]["annotations"][names.ANNOTATION_APPLIED]
         if self._seen_lately(kind, key, digest):
+            return False
+        version = self._store.version(kind, key)
+        if version and self._compared.get((kind, key)) == (service.uid, digest, version):
             return False
         try:
             live = await self._live(kind, key, service)
@@ -71,6 +76,8 @@ class Applier:
             raise RefusedError(
                 ApplyFailure(object=f"{kind} {key.name}", reason=reason, message=error.message)
             ) from error
+        if not written and version:
+            self._compared[kind, key] = (service.uid, digest, version)
         self._unwatched[kind, key] = (digest, time.monotonic())
         return written
 
@@ -119,7 +126,8 @@ class Applier:
     def forget(self, service: Key) -> None:
         """Drops what is remembered of the objects of a service that is gone."""
         self._disputes.forget(lambda thing: _belongs(thing[1], service))
-        for memory in (self._servers_way, self._unwatched):
+        memories: tuple[dict[tuple[Kind, Key], Any], ...] = (self._servers_way, self._unwatched, self._compared)
+        for memory in memories:
             for kind, key in [item for item in memory if _belongs(item[1], service)]:
                 memory.pop((kind, key), None)
 

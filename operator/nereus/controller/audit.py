@@ -1,8 +1,9 @@
 """Compares the store with lists from the API server, because a watch cannot be trusted for ever.
 
 kopf reports no deletion that happened while a watch was interrupted beyond what the server remembers, and a watch
-that hangs looks like a quiet cluster. So every kind is listed (names only) at the start, after a watch began anew,
-and every ten minutes: what is gone is forgotten, and what the watch should have shown long ago makes the kind stale.
+that hangs looks like a quiet cluster. So every kind is listed (names only) after a watch began anew and every ten
+minutes, at the start only when the watch's own list does not come in: what is gone is forgotten, and what the watch
+should have shown long ago makes the kind stale.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nereus.api import names
@@ -21,6 +22,8 @@ from nereus.controller.store import Key, Store, newer
 
 EVERY_SECONDS = 600.0
 START_SECONDS = 0.5
+FIRST_SECONDS = 30.0
+"""When the watch's own first list is waited for no longer, since anything of it was last seen."""
 RETRY_SECONDS = 10.0
 SETTLE_SECONDS = 3.0
 
@@ -35,6 +38,8 @@ class _Watch:
     complete: bool = False
     delivered_at: float = 0.0
     owed: dict[str, str] = field(default_factory=dict)
+    listed: set[str] = field(default_factory=set)
+    listed_at: float = float("-inf")
     behind_since: float | None = None
 
 
@@ -47,16 +52,29 @@ class Auditor:
     dropped: Callable[[Key], None]
     namespaces: Sequence[str] = ()
     clock: Callable[[], float] = time.monotonic
-    _watches: dict[Kind, _Watch] = field(default_factory=lambda: {kind: _Watch() for kind in WATCHED})
+    _watches: dict[Kind, _Watch] = field(init=False)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        first = self.clock() + FIRST_SECONDS
+        self._watches = {kind: _Watch(due=first) for kind in WATCHED}
 
     def delivered(self, kind: Kind, *, relisted: bool) -> None:
         """The watch of a kind has shown something; `relisted` when it began anew."""
         watch = self._watches[kind]
         watch.delivered_at = self.clock()
-        if relisted and watch.complete:
-            # The whole list follows; look when it is in. Each further object of it moves the moment on.
-            watch.due = self.clock() + SETTLE_SECONDS
+        if relisted:
+            # The whole list follows; look when it is in. Each further page of it moves the moment on.
+            watch.due = self.clock() + (SETTLE_SECONDS if watch.complete else FIRST_SECONDS)
+
+    def listed(self, kind: Kind, namespace: str) -> None:
+        """A list of the watch is in the store as a whole. The first one of a kind is everything that exists of it, and
+        the watch goes on from there: there is nothing to compare it with."""
+        watch = self._watches[kind]
+        watch.listed.add(namespace)
+        if not watch.complete and len(watch.listed) >= max(1, len(self.namespaces)):
+            watch.complete = True
+            watch.due = self.clock() + EVERY_SECONDS
 
     def ages(self) -> dict[str, float]:
         """Seconds since each watch has shown anything."""
@@ -86,6 +104,12 @@ class Auditor:
 
     async def _audit(self, kind: Kind, watch: _Watch) -> None:
         began = self.clock()
+        if not watch.complete and watch.owed and began - watch.listed_at < RETRY_SECONDS:
+            # What was listed a moment ago is coming in: listing a fleet again and again would only delay it.
+            watch.owed = self._owed(kind, watch.owed)
+            watch.complete = not watch.owed
+            watch.due = began + (EVERY_SECONDS if watch.complete else START_SECONDS)
+            return
         before = {uid: (key, version) for key, uid, version in self.store.known(kind)}
         try:
             listed = {item.uid: item.resource_version for item in await self._list(kind)}
@@ -95,16 +119,25 @@ class Auditor:
             return
         for uid in before.keys() - listed.keys():
             self._drop(kind, *before[uid], uid)
-        known = {uid: version for _, uid, version in self.store.known(kind)}
-        owed = {uid: version for uid, version in listed.items() if uid not in known or newer(version, known[uid])}
+        owed = self._owed(kind, listed)
         # Objects change while they are listed: only what was owed the last time too counts as late.
-        late = [uid for uid, version in watch.owed.items() if uid in owed and newer(version, known.get(uid, ""))]
+        late = self._owed(kind, watch.owed).keys() & owed.keys()
+        watch.listed_at = self.clock()
         watch.complete = watch.complete or not owed
         watch.behind_since = (watch.behind_since or began) if late else None
         watch.owed = owed
         took = self.clock() - began
         again = max(START_SECONDS, 3 * took) if not watch.complete else RETRY_SECONDS if owed else EVERY_SECONDS
         watch.due = self.clock() + again
+
+    def _owed(self, kind: Kind, listed: Mapping[str, str]) -> dict[str, str]:
+        """What the store does not know as new as it was listed; what the watch showed the end of is not owed."""
+        known = {uid: version for _, uid, version in self.store.known(kind)}
+        return {
+            uid: version
+            for uid, version in listed.items()
+            if newer(version, known.get(uid) or self.store.ended_at(uid))
+        }
 
     def _drop(self, kind: Kind, key: Key, version: str, uid: str) -> None:
         owner = self.store.owner(kind, key)

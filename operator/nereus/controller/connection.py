@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +28,20 @@ class Connection:
     server: str
     configuration: Any
 
-    def session(self, *, limit: int, also: Sequence[aiohttp.ClientMiddlewareType] = ()) -> aiohttp.ClientSession:
-        """A new session that authenticates by itself; `limit` is the number of connections, 0 for no limit; `also`
-        sees every request."""
+    def session(
+        self,
+        *,
+        limit: int,
+        answers: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
+    ) -> aiohttp.ClientSession:
+        """A new session that authenticates by itself; `limit` is the number of connections, 0 for no limit;
+        `answers` is what requests are answered with."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=limit, ssl=self._tls(), keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             headers={"User-Agent": f"nereus/{nereus.__version__}", "Accept": "application/json"},
-            middlewares=(self._authenticate, *also),
+            middlewares=(self._authenticate,),
+            response_class=answers,
             trust_env=True,
             read_bufsize=2**21,  # one watch line holds a whole object
         )

@@ -187,6 +187,7 @@ class Operator:
             store=self.store,
             wake=self._wake,
             delivered=lambda kind, relisted: self.auditor.delivered(kind, relisted=relisted),
+            listed=self.auditor.listed,
         )
         self._listen()  # again: kopf has taken the signals
         stopped = asyncio.create_task(self._stop.wait(), name="stop")

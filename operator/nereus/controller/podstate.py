@@ -162,7 +162,10 @@ class PodStates:
             pod.due = self.clock() + pause
         unheard = pod.address and not pod.reported_at and 0 < pod.failures <= WAITED_TRIES
         if (unheard or _meaning(pod) != before) and self._pods.get(uid) is pod:
-            self.changed(pod.service)
+            # While another pod is yet to be heard for the first time, its answer wakes the service for both.
+            tries = WAITED_TRIES if pod.every == SETTLED_SECONDS else 1
+            if not self.unasked(pod.service, tries=tries):
+                self.changed(pod.service)
 
     async def _report(self, address: str) -> PodReport:
         url = f"http://{address}:{names.SIDECAR_PORT}{protocol.PATH_STATE}"

@@ -102,9 +102,18 @@ class Store:
         self._unlink(kind, key, known)
         return True
 
+    def ended_at(self, uid: str) -> str:
+        """The resource version at which the watch showed the end of an object; empty when it did not, or long ago."""
+        return self._gone.get(uid, "")
+
     def get(self, kind: Kind, key: Key) -> Manifest | None:
         entry = self._objects[kind].get(key)
         return _parsed(entry) if entry else None
+
+    def version(self, kind: Kind, key: Key) -> str:
+        """The resource version of a known object; empty when it is not known."""
+        entry = self._objects[kind].get(key)
+        return entry.resource_version if entry else ""
 
     def children(self, owner: Key, kind: Kind) -> list[Manifest]:
         """The objects of one kind that belong to a ModelService, by name."""

@@ -46,6 +46,7 @@ async def auditing(
     monkeypatch: pytest.MonkeyPatch, store: Store, *existing: dict[str, Any]
 ) -> AsyncIterator[tuple[Auditor, Truth, list[Key]]]:
     monkeypatch.setattr(audit_module, "START_SECONDS", 0.01)
+    monkeypatch.setattr(audit_module, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr(audit_module, "RETRY_SECONDS", 0.02)
     monkeypatch.setattr(audit_module, "SETTLE_SECONDS", 0.02)
     truth, dropped = Truth(), list[Key]()
@@ -111,3 +112,32 @@ async def test_an_api_server_that_does_not_answer_makes_no_watch_stale(monkeypat
         await asyncio.sleep(0.2)
         assert auditor.stale(0.0) == ""
         assert dropped == []
+
+
+@pytest.mark.parametrize("namespaces", [(), ("a", "b")], ids=["all namespaces", "two namespaces"])
+async def test_the_first_lists_of_all_watches_are_everything_and_nothing_is_listed_twice(
+    monkeypatch: pytest.MonkeyPatch, namespaces: tuple[str, ...]
+) -> None:
+    asked: list[str] = []
+
+    async def answer(seen: Seen) -> web.Response:
+        asked.append(seen.path)
+        return web.json_response({"items": [], "metadata": {}})
+
+    monkeypatch.setattr(audit_module, "START_SECONDS", 0.01)
+    async with scripted(answer) as server:
+        gateway = Gateway(server.connection)
+        auditor = Auditor(gateway, Store(), lambda _key: None, namespaces=namespaces)
+        running = asyncio.create_task(auditor.run())
+        for namespace in namespaces or ("",):
+            await asyncio.sleep(0.03)
+            assert not auditor.complete.is_set()
+            for kind in WATCHED:
+                auditor.delivered(kind, relisted=True)
+                auditor.listed(kind, namespace)
+        async with asyncio.timeout(5):
+            await auditor.complete.wait()
+        running.cancel()
+        await asyncio.wait({running})
+        await gateway.close()
+    assert asked == []

@@ -169,3 +169,13 @@ async def test_pods_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch)
         asked = sidecar.asked
         await asyncio.sleep(0.1)
         assert sidecar.asked <= asked + 1
+
+
+async def test_the_first_answers_of_the_pods_of_a_service_wake_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asking(monkeypatch) as (states, sidecar, woken):
+        monkeypatch.setattr(podstate_module, "AT_ONCE", 1)
+        states.watch(KEY, [pod(f"u{number}") for number in range(5)], settled=True)
+        await until("five reports", lambda: len(states.reports(KEY)) == 5)
+        await until("woken", lambda: bool(woken))
+        assert woken == [KEY]
+        assert sidecar.asked == 5
