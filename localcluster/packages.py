@@ -36,6 +36,7 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
+    "faketime": "faketime",  # for a test that moves the clock of one process
 }
 CONTROL_TOOLS = ("ip", "mount", "nsenter", "unshare", "setsid", "setpriv", "openssl")
 NODE_TOOLS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -119,3 +119,23 @@ def operator(api: Api, sidecars: None, tmp_path_factory: pytest.TempPathFactory)
 def services(api: Api, namespace: str) -> Services:
     """ModelServices in a fresh namespace, and what became of them."""
     return Services(api, namespace)
+
+
+@pytest.fixture
+def api_server(api: Api) -> Iterator[Callable[[str], None]]:
+    """Ends and starts the API server of the cluster; it runs again after the test."""
+
+    def component(command: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "localcluster", command, "--name", INTEGRATION_CLUSTER, "apiserver"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    yield component
+    component("start")
+    eventually(lambda: None if api.request("GET", "/readyz").accepted else "not ready", seconds=60)

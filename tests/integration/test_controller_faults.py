@@ -7,6 +7,8 @@ here that is not real. Times are shorter than outages are: what is proved is the
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.harness.apiserver import MODEL_SERVICES, Api, eventually
 from tests.harness.faulty_proxy import Call, Fault, FaultyProxy
 from tests.harness.operator import Operator
 from tests.harness.services import OWNED, Services
+from tests.tiers import INTEGRATION_CLUSTER, ROOT
 
 pytestmark = pytest.mark.usefixtures("sidecars")
 
@@ -201,6 +204,53 @@ def test_what_was_deleted_while_the_watch_was_blind_is_made_again(
     )
     assert {"services", "poddisruptionbudgets"} <= expired
     services.until_ready()
+
+
+def compacted(cluster: str) -> None:
+    """Has etcd forget every state but the present one."""
+    program = """
+import base64, json, urllib.request
+def ask(path, **body):
+    request = urllib.request.Request("http://127.0.0.1:2379/v3/kv/" + path, json.dumps(body).encode())
+    return json.load(urllib.request.urlopen(request, timeout=10))
+now = ask("range", key=base64.b64encode(b"x").decode())["header"]["revision"]
+ask("compaction", revision=now, physical=True)
+"""
+    inside = [sys.executable, "-m", "localcluster", "exec", "--name", cluster, "--", sys.executable, "-c", program]
+    done = subprocess.run(inside, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_history_that_etcd_forgot_while_a_watch_was_away_is_made_up_by_looking_anew(
+    services: Services, proxy: FaultyProxy, start: Start, api_server: Callable[[str], None]
+) -> None:
+    """Nothing is simulated but the interruption: etcd is compacted, and the API server's own memory of changes goes
+    with its restart, so it has to answer 410 to a watch that wants to go on from before."""
+    operator = start()
+    services.apply(scaling=SCALED)
+    services.until_ready()
+    proxy.plan = lambda call: Fault(status=503) if call.watch else None
+    proxy.cut_watches()
+    services.delete("Service")
+    services.patch("PodDisruptionBudget", {"spec": {"maxUnavailable": "100%"}})
+    compacted(INTEGRATION_CLUSTER)
+    api_server("kill")
+    api_server("start")
+    eventually(lambda: None if services.api.request("GET", "/readyz").accepted else "not ready", seconds=60)
+    answered = len(proxy.answers)
+    proxy.plan = lambda _call: None
+
+    def healed() -> bool:
+        budget = services.child("PodDisruptionBudget")["spec"]["maxUnavailable"]
+        return services.get("Service") is not None and budget == 1
+
+    services.until_true("both as they were", healed, seconds=60)
+    services.until_ready(seconds=60)
+    watches = [(call, status) for call, status in proxy.answers[answered:] if call.watch]
+    lists = {call.resource for call, _ in proxy.answers[answered:] if call.verb == "list"}
+    assert watches
+    assert {"services", "poddisruptionbudgets"} <= lists, "nothing was too old: the history was not forgotten"
+    assert operator.probe("healthz")[0] == 200
 
 
 def test_a_replica_that_is_cut_off_from_its_lease_writes_nothing_after_another_took_over(

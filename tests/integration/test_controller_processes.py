@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from nereus.api import names
 from tests.harness.apiserver import MODEL_SERVICES, Api, Json, eventually
 from tests.harness.operator import Operator
 from tests.harness.services import OWNED, Services, our_writes
-from tests.tiers import INTEGRATION_CLUSTER, ROOT
 
 pytestmark = pytest.mark.usefixtures("sidecars")
 
@@ -30,7 +28,7 @@ def start(api: Api, namespace: str, tmp_path: Path) -> Iterator[Start]:
     numbers = itertools.count(1)
     started: list[Operator] = []
 
-    def one_more(*, identity: str = "", **options: str) -> Operator:
+    def one_more(*, identity: str = "", **options: Any) -> Operator:
         identity = identity or f"op-{next(numbers)}"
         operator = Operator(
             api.kubeconfig,
@@ -229,26 +227,6 @@ def test_sigterm_while_services_are_being_made_ends_cleanly_and_the_next_one_fin
 
 
 # --- the API server in trouble
-
-
-@pytest.fixture
-def api_server(api: Api) -> Iterator[Callable[[str], None]]:
-    """Ends and starts the API server of the cluster; it runs again after the test."""
-
-    def component(command: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "localcluster", command, "--name", INTEGRATION_CLUSTER, "apiserver"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    yield component
-    component("start")
-    eventually(lambda: None if api.request("GET", "/readyz").accepted else "not ready", seconds=60)
 
 
 def test_an_api_server_that_dies_and_comes_back_costs_nothing_but_the_time(
