@@ -59,10 +59,10 @@ def image_values(built: Mapping[str, Image]) -> tuple[str, ...]:
     return (*values, "--set", f"triton.image={built['triton-cpu'].reference}")
 
 
-def install_chart(kube: Kube, say: Say, *values: str) -> None:
+def install_chart(kube: Kube, say: Say, *values: str, chart: Path = CHART) -> None:
     """Install or upgrade the chart and wait until every replica of the operator answers."""
     say(f"helm upgrade --install {RELEASE} charts/nereus --namespace {NAMESPACE}")
-    command = ["upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace", *values]
+    command = ["upgrade", "--install", RELEASE, str(chart), "--namespace", NAMESPACE, "--create-namespace", *values]
     kube.run("helm", *command)
     wait(
         lambda: _rolled_out(kube),

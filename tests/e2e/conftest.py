@@ -7,6 +7,8 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -19,23 +21,51 @@ from tests.tiers import e2e_values
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that hangs must not hold the tier: the longest measured one takes about a third of this."""
+    items.sort(key=lambda item: "world_alone" in getattr(item, "fixturenames", ()))  # the others need not wait for it
     for item in items:
-        item.add_marker(pytest.mark.timeout(300))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")
-def kube() -> Kube:
+def prepared() -> clusters.Prepared:
     """The cluster, with the images of this checkout and the chart installed; one worker at a time looks after it."""
     with (cache_dir() / "e2e.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         prepared = clusters.prepare(print, os.environ.get("CLUSTER", ""))
-        install.install_chart(prepared.kube, print, *prepared.helm_values, *e2e_values(local=prepared.kube.routed))
+        values = (*prepared.helm_values, *e2e_values(local=prepared.kube.routed))
+        install.install_chart(prepared.kube, print, *values)
+    return replace(prepared, helm_values=values)
+
+
+@pytest.fixture(scope="session")
+def kube(prepared: clusters.Prepared) -> Kube:
     return prepared.kube
+
+
+@contextmanager
+def _release(how: int) -> Iterator[None]:
+    """Tests use the installed release together (LOCK_SH), or one has it to itself (LOCK_EX)."""
+    with (cache_dir() / "e2e-release.lock").open("w") as lock:
+        fcntl.flock(lock, how)
+        yield
 
 
 @pytest.fixture
 def world(kube: Kube, request: pytest.FixtureRequest) -> Iterator[World]:
     """A fresh namespace; what happened in it is printed when the test fails."""
+    with _release(fcntl.LOCK_SH):
+        yield from _world(kube, request)
+
+
+@pytest.fixture
+def world_alone(kube: Kube, request: pytest.FixtureRequest) -> Iterator[World]:
+    """The same while no other test runs: for a test that exchanges the operator."""
+    with _release(fcntl.LOCK_EX):
+        yield from _world(kube, request)
+
+
+def _world(kube: Kube, request: pytest.FixtureRequest) -> Iterator[World]:
     namespace = f"e2e-{uuid.uuid4().hex[:8]}"
     kube.kubectl("create", "namespace", namespace)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localcluster.config import find_cluster
+from localcluster.config import DEFAULT_NAME, find_cluster
 from tests.e2e.world import DOUBLE, World, model
 
 
@@ -112,7 +112,7 @@ def _run_pod(world: World, name: str, script: str) -> None:
 def test_a_model_behind_https_with_a_private_authority_is_fetched(world: World, tmp_path: Path) -> None:
     if not world.kube.routed:
         pytest.skip("needs the local cluster: its pods reach a server on this machine")
-    address = find_cluster("nereus").addresses.host
+    address = find_cluster(DEFAULT_NAME).addresses.host
     with _https_server(address, tmp_path, archive=_archive()) as port:
         world.kube.apply(
             {
