@@ -110,6 +110,21 @@ REFUSED = (
     _model("a source of an unknown scheme", "source.uri", "configmap://NAME", source={"uri": "ftp://host/m"}),
     _model("a bucket without a name", "source.uri", "s3://BUCKET/PATH", source={"uri": "s3:///m"}),
     _model("a repository without an organisation", "source.uri", "hf://ORG/REPO", source={"uri": "hf://gpt2"}),
+    Refusal(
+        "models and a repository",
+        {**service(), "spec": {**service()["spec"], "repository": {"uri": "s3://bucket/zoo"}}},
+        ("spec", "exactly one of models and repository", "keep one of them"),
+    ),
+    Refusal(
+        "neither models nor a repository",
+        {**service(), "spec": {}},
+        ("spec", "exactly one of models and repository", "set models"),
+    ),
+    Refusal(
+        "a repository in a ConfigMap",
+        {**service(), "spec": {"repository": {"uri": "configmap://zoo"}}},
+        ("spec.repository", "can be no repository", "choose another source"),
+    ),
     _model("a Secret for a claim", "source", "remove it", source={"uri": "pvc://c/m", "secretName": "s"}),
     _model("a Secret of no name", "source.secretName", "choose", source={"uri": "s3://bucket/m", "secretName": "S_"}),
     _model("a revision of https", "source", "https has checksum", source={"uri": "https://h/m", "revision": "2"}),
@@ -375,6 +390,13 @@ ACCEPTED: dict[str, Json] = {
     "a name of 63 characters": service("n" * 63),
     "200 models": many_models(200),
     "a ConfigMap source": with_model(source={"uri": "configmap://models/resnet"}),
+    "a whole repository": {
+        **service(),
+        "spec": {"repository": {"uri": "hf://acme/zoo", "secretName": "hub", "revision": "v1"}},
+    },
+    "a bucket as a source": with_model(
+        source={"uri": "s3://models/resnet/", "secretName": "a.b", "revision": "x", "checksum": f"sha256:{'0' * 64}"}
+    ),
     "a web source": with_model(source={"uri": "https://example.com:8443/m/resnet.tar.gz?version=3"}),
     "a model with everything": with_model(
         backend="onnxruntime",

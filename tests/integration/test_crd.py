@@ -104,7 +104,7 @@ def test_a_service_too_large_for_an_annotation_is_applied_on_the_server_side(api
 
 _EVERYTHING = copy.deepcopy(service())
 for _resource in ACCEPTED.values():
-    if len(_resource["spec"]["models"]) == 1 and "suspend" not in _resource["spec"]:
+    if len(_resource["spec"].get("models", ())) == 1 and "suspend" not in _resource["spec"]:
         _EVERYTHING["spec"].update(copy.deepcopy(_resource["spec"]))
 _EVERYTHING["spec"]["models"] = copy.deepcopy(ACCEPTED["a model with everything"]["spec"]["models"])
 _HOSTILE: tuple[Any, ...] = (

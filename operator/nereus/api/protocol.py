@@ -21,6 +21,11 @@ PLAN_KEY = "plan.json"
 SCHEME_ENSEMBLE = "ensemble"
 """Of the `source` of a model that has no files: everything about it is in the texts of its plan."""
 
+SCHEME_MEMBER = "repository"
+"""Of the `source` of a model that lies in a repository that was fetched as a whole."""
+REPOSITORY = ".repository"
+"""Name of the entry of a plan that is not a model but a whole repository of them. No model can be called so."""
+
 PATH_STATE = "/v1/state"
 PATH_STARTED = "/started"
 PATH_READY = "/ready"
@@ -49,8 +54,9 @@ class ModelPlan:
     wrote, and what the fields of the resource say. Precedence: defaults_text < config.pbtxt in the source <
     config_text < fields_text. `removes` are paths such as `dynamic_batching` that are cleared below fields_text: how
     "Off" is said, which no text can say. `revision` and `checksum` pin a downloaded source; `credentials` is the
-    directory where its Secret is mounted. These three are written only where they are given, so that a plan without
-    them is the same text in every release.
+    directory where its Secret is mounted. `repository` says that the source holds many models,
+    each under its own name. These four are written only where they are given, so that a plan without them is the same
+    text in every release.
     """
 
     name: str
@@ -64,9 +70,10 @@ class ModelPlan:
     revision: str = ""
     checksum: str = ""
     credentials: str = ""
+    repository: bool = False
 
     def to_json(self) -> str:
-        later = ("revision", "checksum", "credentials")
+        later = ("revision", "checksum", "credentials", "repository")
         data = {name: value for name, value in asdict(self).items() if value or name not in later}
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 

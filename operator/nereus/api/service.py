@@ -16,10 +16,11 @@ from pydantic import ValidationError
 
 from nereus.api import names
 from nereus.api.problems import InvalidSpecError, Problem
+from nereus.api.protocol import REPOSITORY
 from nereus.api.spec import Spec
 from nereus.api.spec.alerts import Alerts
 from nereus.api.spec.endpoint import Endpoint
-from nereus.api.spec.model import Model
+from nereus.api.spec.model import Model, Source
 from nereus.api.spec.runtime import Runtime
 from nereus.api.spec.scaling import Scaling, Strategy
 from nereus.api.values import Duration
@@ -64,7 +65,21 @@ class ModelService:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        return self.spec.models
+        """The declared models; none for a whole repository, whose models only the pods know."""
+        return self.spec.models or ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that is fetched or mounted: of each model, or the whole repository."""
+        found = [model.source for model in self.models if model.source is not None]
+        return (*found, self.spec.repository) if self.spec.repository is not None else tuple(found)
+
+    @property
+    def entries(self) -> dict[str, str]:
+        """What a pod is told to serve: the URI (empty for an ensemble) by the name of its entry in the plan."""
+        if self.spec.repository is not None:
+            return {REPOSITORY: str(self.spec.repository.uri)}
+        return {model.name: str(model.uri or "") for model in self.models}
 
     @property
     def runtime(self) -> Runtime:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from nereus.api import names, protocol
 from nereus.api.manifests import Manifest
-from nereus.api.protocol import PodReport
+from nereus.api.protocol import ModelReport, PodReport
 from nereus.controller.errors import ApiError
 from nereus.controller.gateway import Gateway
 from nereus.controller.kinds import EVENT
@@ -199,7 +199,13 @@ def _meaning(pod: _Watched) -> object:
     report = pod.report
     if report is None:
         return pod.warning
-    return replace(report, models=tuple(replace(model, fetched_bytes=None) for model in report.models))
+    return replace(report, models=tuple(map(_coarsely, report.models)))
+
+
+def _coarsely(model: ModelReport) -> ModelReport:
+    """A fetch is worth a look at every tenth of it."""
+    tenths = int(10 * (model.fetched_bytes or 0) / model.total_bytes) if model.total_bytes else None
+    return replace(model, fetched_bytes=tenths)
 
 
 def _event_time(event: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from nereus.diagnosis import gpu, words
 from nereus.diagnosis.finding import Case, Finding, PodCheck, WorldCheck
 from nereus.diagnosis.objects import Container, Ended
 from nereus.diagnosis.reading import unix
-from nereus.diagnosis.world import World
+from nereus.diagnosis.world import World, titled
 
 VOLUME_GRACE = timedelta(seconds=20)
 """Mounting volumes and making the sandbox of a placed pod takes a few seconds when nothing is missing."""
@@ -151,8 +151,8 @@ def volumes(case: Case) -> Iterator[Finding]:
 
 def _sources(world: World, scheme: str) -> list[str]:
     """Names of the volume-backed sources of one scheme, each once, in the order of the models."""
-    uris = (model.uri for model in world.service.models)
-    return list(dict.fromkeys(uri.name for uri in uris if uri and uri.scheme == scheme))
+    uris = (source.uri for source in world.service.sources)
+    return list(dict.fromkeys(uri.name for uri in uris if uri.scheme == scheme))
 
 
 # --- the models' files
@@ -161,7 +161,7 @@ def _sources(world: World, scheme: str) -> list[str]:
 def fetch_failed(case: Case) -> Iterator[Finding]:
     """The sidecar cannot fetch a model: the last words of the source."""
     for model, uri in _models(case, ModelState.FETCH_FAILED):
-        text = f"model {model.name}: {words.last_lines(model.message) or 'its files cannot be fetched'}"
+        text = f"{titled(model.name, 'model ')}: {words.last_lines(model.message) or 'its files cannot be fetched'}"
         if uri and uri not in text:
             text += f" (from {words.trimmed(uri, 200)})"
         yield case.found(Reason.FETCH_FAILED, text, subject=model.name)
@@ -178,9 +178,9 @@ def _models(case: Case, state: ModelState) -> Iterator[tuple[ModelReport, str]]:
     """The declared models that a pod reports in one state, each with the URI that the spec gives."""
     reported = case.report.models if case.report else ()
     found = {model.name: model for model in reported if model.state is state}
-    for model in case.world.service.models if found else ():
-        if model.name in found:
-            yield found[model.name], str(model.uri or "")
+    for name, uri in case.world.named.items() if found else ():
+        if name in found:
+            yield found[name], uri
 
 
 # --- the processes

@@ -32,9 +32,13 @@ ADVANCE = (
 MODEL_REASONS = frozenset({Reason.FETCH_FAILED, Reason.MODEL_CONFIG_INVALID, Reason.MODEL_LOAD_FAILED})
 
 
+MOST_MODELS = 200
+"""Of the status; a whole repository may hold more."""
+
+
 def statuses(world: World) -> tuple[ModelStatus, ...]:
     """Every declared model, in the order of the spec."""
-    return tuple(_status(world, model.name) for model in world.service.models)
+    return tuple(_status(world, name) for name in list(world.named)[:MOST_MODELS])
 
 
 def _status(world: World, name: str) -> ModelStatus:

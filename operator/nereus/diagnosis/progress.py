@@ -13,7 +13,7 @@ from nereus.api.protocol import ModelState
 from nereus.api.reasons import Reason
 from nereus.diagnosis import words
 from nereus.diagnosis.finding import Case, Finding, PodCheck, WorldCheck
-from nereus.diagnosis.world import World
+from nereus.diagnosis.world import World, titled
 
 FETCHING = (ModelState.PENDING, ModelState.FETCHING)
 
@@ -48,7 +48,9 @@ def stale_plan(case: Case) -> Iterator[Finding]:
 
 def fetching(case: Case) -> Iterator[Finding]:
     if waiting := _left(case, *FETCHING):
-        yield case.found(Reason.FETCHING_MODELS, f"fetches {words.listed(waiting)}{_how_far(case, waiting)}")
+        yield case.found(
+            Reason.FETCHING_MODELS, f"fetches {words.listed(map(titled, waiting))}{_how_far(case, waiting)}"
+        )
 
 
 def _how_far(case: Case, waiting: list[str]) -> str:
@@ -72,7 +74,7 @@ def loading(case: Case) -> Iterator[Finding]:
 
 def _left(case: Case, *states: ModelState) -> list[str]:
     """Declared models that are in one of the states in this pod; one that is not reported is pending."""
-    reported = {model.name: case.world.model(case.pod, model.name) for model in case.world.service.models}
+    reported = {name: case.world.model(case.pod, name) for name in case.world.named}
     return [name for name, model in reported.items() if (model.state if model else ModelState.PENDING) in states]
 
 

@@ -124,7 +124,7 @@ def _ready(world: World, groups: tuple[Group, ...]) -> Condition:
         if wanted == 0 and not world.live:
             return _said(Truth.TRUE, Reason.SCALED_TO_ZERO, "no pod is wanted: spec.scaling.replicas is 0")
         if wanted and serving >= world.needed and not world.outdated:
-            models_served = words.counted(len(world.service.models), "model")
+            models_served = words.counted(len(world.named), "model")
             count = f"{min(serving, wanted)}/{wanted} {'pod serves' if wanted == 1 else 'pods serve'} {models_served}"
             if serving < wanted and first is not None:
                 return _said(Truth.TRUE, first.reason, f"{count}; {first.message}")

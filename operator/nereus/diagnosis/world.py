@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from nereus.api.protocol import ModelReport, ModelState, PodReport
+from nereus.api.protocol import REPOSITORY, ModelReport, ModelState, PodReport
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
 from nereus.diagnosis.alerts import AlertsInUse
@@ -199,6 +199,20 @@ class World:
         """What is reported of each model: by pod uid, then by the model's name."""
         return {uid: {model.name: model for model in report.models} for uid, report in self.reports.items()}
 
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """What the status speaks of: the source by the name of each declared model. Of a whole repository these are the
+        models that the pods found in it, and the repository itself while there is something to say of it."""
+        repository = self.service.spec.repository
+        if repository is None:
+            return self.service.entries
+        reports = [model for pod in self.live for model in self.models.get(pod.uid, {}).values()]
+        found = sorted({model.name for model in reports if model.name != REPOSITORY})
+        done = (ModelState.READY, ModelState.LOADING)
+        unsettled = any(model.name == REPOSITORY and model.state not in done for model in reports)
+        whole = [REPOSITORY] if unsettled or not found else []
+        return dict.fromkeys([*whole, *found], str(repository.uri))
+
     def model(self, pod: Pod, name: str) -> ModelReport | None:
         return self.models.get(pod.uid, {}).get(name)
 
@@ -210,7 +224,7 @@ class World:
     def _complete(self) -> frozenset[str]:
         """The uids whose sidecar reports the current plan with every declared model loaded. A plan that a user rolled
         back to may know other models than the spec: then what it has counts."""
-        declared = set() if self.service.rollback_to else {model.name for model in self.service.models}
+        declared = set() if self.service.rollback_to else set(self.service.entries)
         return frozenset(
             uid
             for uid, report in self.reports.items()
@@ -230,3 +244,8 @@ class World:
     def serving(self) -> tuple[Pod, ...]:
         """Pods of the template in use that serve the current spec."""
         return tuple(pod for pod in self.current if self.serves(pod))
+
+
+def titled(name: str, before: str = "") -> str:
+    """How a sentence calls an entry of the plan; `before` stands before the name of a model."""
+    return "the repository" if name == REPOSITORY else f"{before}{name}"

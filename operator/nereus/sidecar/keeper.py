@@ -13,15 +13,17 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from nereus.api.protocol import ModelPlan, ModelState
+from nereus.api.protocol import SCHEME_MEMBER, ModelPlan, ModelState
 from nereus.sidecar import configure, layout, logs
 from nereus.sidecar.configure import InvalidConfigError
 from nereus.sidecar.fetch import FetchContext, FetchError, Progress, Source, source_of
 from nereus.sidecar.fetch.base import describe_os_error
+from nereus.sidecar.members import Members
 from nereus.sidecar.plan import AcceptedPlan
 from nereus.sidecar.repository import Repository
 from nereus.sidecar.state import Board, Record
@@ -30,6 +32,12 @@ PARALLEL_FETCHES = 4
 PROGRESS_SECONDS = 0.5
 PROGRESS_LOG_SECONDS = 10.0
 _MARKER = "source.json"
+
+
+class Fingerprinted(Protocol):
+    """What is looked at for changes."""
+
+    def fingerprint(self) -> str: ...
 
 
 @dataclass
@@ -46,6 +54,7 @@ class Keeper:
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_FETCHES))
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _preparing: int = 0
+    _members: frozenset[str] = frozenset()
 
     def follow(self, plan: AcceptedPlan) -> None:
         """Makes the tasks equal to the plan. A model whose document did not change is left alone."""
@@ -64,14 +73,37 @@ class Keeper:
             record.source_state, record.source_message = ModelState.CONFIG_INVALID, problem
             logs.warning("a model of the plan is refused", model=name, why=problem)
         named = {model.name for model in plan.models} | {name for name, _ in plan.refused}
-        for name in (set(board.records) | self.repository.models()) - named:
+        whole = next((board.records[model.name] for model in plan.models if model.repository), None)
+        self._members = self._members if whole is not None else frozenset()
+        if whole is None or whole.members is not None:  # until then nobody knows which models are to go
+            self._remove_all_but(named | self._members)
+        board.revision, board.tried = plan.revision, plan.tried
+        board.ring()
+
+    def _remove_all_but(self, named: Collection[str]) -> None:
+        for name in (set(self.board.records) | self.repository.models()).difference(named):
             self._stop(name)
             record = self._record(name)
             if not record.removing:
                 logs.info("a model left the plan", model=name)
             record.removing, record.plan = True, None
-        board.revision, board.tried = plan.revision, plan.tried
-        board.ring()
+
+    def _adopt(self, whole: Record, model: ModelPlan, found: Mapping[str, Path], *, watched: bool) -> None:
+        """Makes the models of a repository models of the plan, each under its own name."""
+        logs.info("the repository holds models", source=logs.redact(model.source), models=sorted(found))
+        for name, directory in found.items():
+            source = f"{model.source.rstrip('/')}/{name}" if watched else f"{SCHEME_MEMBER}://{name}"
+            plan = ModelPlan(name=name, source=source, directory=str(directory))
+            record = self._record(name)
+            if record.plan == plan:
+                continue
+            record.plan, record.source_state, record.source_message = plan, ModelState.PENDING, ""
+            record.tried = False
+            self._start(record, plan)
+        whole.members, self._members = tuple(sorted(found)), frozenset(found)
+        whole.source_state, whole.source_message, whole.tried = ModelState.FETCHED, "", True
+        self._remove_all_but({whole.name, *found})
+        self.board.ring()
 
     async def close(self) -> None:
         """Ends all tasks."""
@@ -86,7 +118,9 @@ class Keeper:
             return None
         publications = [p for record in self.board.records.values() for p in (record.wanted, record.good) if p]
         begun = {record.identity for record in self.board.planned if record.identity}
-        return frozenset(publication.source for publication in publications if publication.source) | begun
+        paths = [path for publication in publications for path in publication.entries.values()]
+        root = self.repository.sources
+        return frozenset(path.relative_to(root).parts[0] for path in paths if path.is_relative_to(root)) | begun
 
     def _record(self, name: str) -> Record:
         record = self.board.records.get(name)
@@ -130,7 +164,7 @@ class Keeper:
                 return
             await self._until_changed(*seen)
 
-    async def _prepare(self, record: Record, model: ModelPlan) -> tuple[Source, str] | None:
+    async def _prepare(self, record: Record, model: ModelPlan) -> tuple[Fingerprinted, str] | None:
         """Source to publication, once. Returns what to watch, or None for a source that never changes."""
         source = source_of(model, self.context)
         fingerprint = await asyncio.to_thread(source.fingerprint)
@@ -140,6 +174,11 @@ class Keeper:
         root, kept = await self._fetched(record, model, source, identity)
         shown = logs.redact(model.source)
         descend = not source.changes
+        if model.repository:
+            members = Members(root, shown, descend)
+            models = await asyncio.to_thread(members.find)
+            self._adopt(record, model, models, watched=source.changes)
+            return (members, "\0".join(sorted(models))) if source.changes else None
         found = await asyncio.to_thread(layout.read, root, shown=shown, descend=descend)
         layout.check_versions(found, model.versions, shown=shown)
         publication = await asyncio.to_thread(
@@ -211,7 +250,7 @@ class Keeper:
         self.board.ring()
         return pause
 
-    async def _until_changed(self, source: Source, before: str) -> None:
+    async def _until_changed(self, source: Fingerprinted, before: str) -> None:
         """Returns when the content is not what it was, and has come to rest: two looks in a row see the same."""
         last = before
         pause = self.look_seconds

@@ -35,14 +35,14 @@ def read(root: Path, *, shown: str, descend: bool) -> Layout:
     is nothing to serve.
     """
     folder = _unwrapped(root) if descend else root
-    children = _visible(folder)
+    children = visible(folder)
     if not children:
         raise FetchError(f"{shown} holds no files")
     config = folder / CONFIG if (folder / CONFIG).is_file() else None
     rest = {path.name: path for path in children if path.name != CONFIG}
-    versions = tuple(sorted(int(name) for name, path in rest.items() if _is_version(path)))
+    versions = tuple(sorted(int(name) for name, path in rest.items() if is_version(path)))
     if versions:
-        if not any(_visible(folder / str(version)) for version in versions):
+        if not any(visible(folder / str(version)) for version in versions):
             raise FetchError(f"{shown}: every version directory ({_list(versions)}) is empty")
         return Layout(config=config, entries=rest, versions=versions)
     if not rest:
@@ -61,22 +61,24 @@ def check_versions(layout: Layout, wanted: tuple[int, ...], *, shown: str) -> No
 def _unwrapped(root: Path) -> Path:
     folder = root
     for _ in range(_MAX_NESTING):
-        children = _visible(folder)
-        if len(children) != 1 or not children[0].is_dir() or _is_version(children[0]):
+        children = visible(folder)
+        if len(children) != 1 or not children[0].is_dir() or is_version(children[0]):
             break
         inner = children[0]
         # model.savedmodel and its like are one model file that happens to be a directory
-        if "." in inner.name and not (inner / CONFIG).is_file() and not any(map(_is_version, _visible(inner))):
+        if "." in inner.name and not (inner / CONFIG).is_file() and not any(map(is_version, visible(inner))):
             break
         folder = inner
     return folder
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
+    """What lies in a directory, sorted, without hidden names and leftovers of other programs."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in _NOISE)
 
 
-def _is_version(path: Path) -> bool:
+def is_version(path: Path) -> bool:
+    """Whether Triton takes this for the directory of a version."""
     return path.name.isascii() and path.name.isdigit() and not path.name.startswith("0") and path.is_dir()
 
 

@@ -120,6 +120,8 @@ def _document(directory: Path, name: str, expected: str, *, tried: bool) -> str:
 
 
 def _wrong_name(name: str, model: ModelPlan) -> str:
+    if model.name == name == protocol.REPOSITORY and model.repository:
+        return ""
     if model.name != name:
         return f"its document is for model {model.name!r}: the plan is inconsistent"
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nereus.api.protocol import ModelPlan, ModelReport, ModelState, PodReport
+from nereus.api.protocol import REPOSITORY, ModelPlan, ModelReport, ModelState, PodReport
 from nereus.triton.cost import Fit
 
 MAX_MESSAGE_BYTES = 1024
@@ -48,6 +48,7 @@ class Record:
     fetched_bytes: int | None = None
     total_bytes: int | None = None
     identity: str = ""
+    members: tuple[str, ...] | None = None
 
     on_disk: str = ""
     loaded: str = ""
@@ -72,6 +73,15 @@ class Record:
     removing: bool = False
 
     @property
+    def is_repository(self) -> bool:
+        """Whether this is no model but the repository that `members` are from (None: not known yet)."""
+        return self.name == REPOSITORY
+
+    @property
+    def prepared(self) -> bool:
+        return self.members is not None if self.is_repository else self.wanted is not None
+
+    @property
     def serving(self) -> bool:
         return bool(self.versions)
 
@@ -80,6 +90,8 @@ class Record:
         """The one word for where the model stands; a failure counts more than what still serves."""
         if self.removing:
             return ModelState.UNLOADING
+        if self.is_repository and self.source_state is ModelState.FETCHED:
+            return ModelState.READY
         if self.source_state is not ModelState.FETCHED or self.wanted is None:
             return self.source_state
         if self.failed == self.wanted.digest:
@@ -182,7 +194,7 @@ class Board:
         first_time = self.moments.ready_at is None
         reasons = []
         for record in self.planned:
-            if record.name in ready or not (first_time or record.served):
+            if record.name in ready or not (first_time or record.served) or self._expanded(record):
                 continue
             report = record.report()
             words = f"{report.state}: {report.message}" if report.message else str(report.state)
@@ -195,7 +207,7 @@ class Board:
         """Notes the moments that have come; true when this pod is ready. Called whenever the records changed."""
         now = time.time()
         moments = self.moments
-        if moments.fetched_at is None and self.revision and all(record.wanted for record in self.planned):
+        if moments.fetched_at is None and self.revision and all(record.prepared for record in self.planned):
             moments.fetched_at = now
         if moments.server_live_at is None and self.server_live:
             moments.server_live_at = now
@@ -204,11 +216,24 @@ class Board:
             moments.ready_at = now
         return is_ready
 
+    @staticmethod
+    def _expanded(record: Record) -> bool:
+        return record.is_repository and record.source_state is ModelState.FETCHED
+
+    def _told(self, record: Record) -> ModelReport:
+        """What is said of a record: of a repository, that it is ready only when every model from it is."""
+        told = record.report()
+        if told.state is not ModelState.READY or not record.is_repository:
+            return told
+        states = [self.records[name].state for name in record.members or () if name in self.records]
+        loaded = states and all(state is ModelState.READY for state in states)
+        return told if loaded else replace(told, state=ModelState.LOADING)
+
     def report(self) -> PodReport:
         ready = self.settle()
         return PodReport(
             revision=self.revision,
-            models=tuple(record.report() for _, record in sorted(self.records.items())),
+            models=tuple(self._told(record) for _, record in sorted(self.records.items())),
             ready=ready,
             draining=self.draining,
             server_live=self.server_live,

@@ -9,12 +9,13 @@ Does not carry a plan out: the sidecar does, with the same types (nereus.api.pro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nereus.api import names
 from nereus.api.children import child
 from nereus.api.manifests import Manifest
 from nereus.api.problems import InvalidSpecError, Problem
-from nereus.api.protocol import PLAN_KEY, SCHEME_ENSEMBLE, ModelPlan, Plan, digest, model_key
+from nereus.api.protocol import PLAN_KEY, REPOSITORY, SCHEME_ENSEMBLE, ModelPlan, Plan, digest, model_key
 from nereus.api.service import ModelService
 from nereus.api.spec.model import Model, Source
 from nereus.api.values import SourceUri
@@ -27,6 +28,8 @@ def plan(service: ModelService) -> tuple[Plan, tuple[dict[str, str], ...]]:
     Raises InvalidSpecError when it does not fit into them.
     """
     documents = {model.name: model_plan(model).to_json() for model in service.models}
+    if service.spec.repository is not None:
+        documents[REPOSITORY] = repository_plan(service.spec.repository).to_json()
     whole = Plan(models={name: digest(text) for name, text in documents.items()})
     return whole, packed(whole, documents)
 
@@ -82,7 +85,13 @@ def model_plan(model: Model) -> ModelPlan:
     )
 
 
-def _pins(source: Source | None) -> dict[str, str]:
+def repository_plan(repository: Source) -> ModelPlan:
+    """What one pod shall do for a whole repository."""
+    uri = repository.uri
+    return ModelPlan(name=REPOSITORY, source=str(uri), directory=_directory(uri), repository=True, **_pins(repository))
+
+
+def _pins(source: Source | None) -> Mapping[str, Any]:
     """What only a downloaded source has."""
     if source is None:
         return {}

@@ -85,14 +85,13 @@ def template(service: ModelService, *, settings: Settings, image: str, gpu: Choi
 
 def volume_sources(service: ModelService) -> tuple[SourceUri, ...]:
     """The sources that reach the pod as volumes, one per ConfigMap or claim, sorted."""
-    found = {(model.uri.scheme, model.uri.name): model.uri for model in service.models if model.uri}
+    found = {(source.uri.scheme, source.uri.name): source.uri for source in service.sources}
     return tuple(uri for _, uri in sorted(found.items()) if uri.is_volume)
 
 
 def source_secrets(service: ModelService) -> tuple[str, ...]:
     """The Secrets with credentials for sources, sorted."""
-    sources = (model.source for model in service.models)
-    return tuple(sorted({source.secret_name for source in sources if source is not None and source.secret_name}))
+    return tuple(sorted({source.secret_name for source in service.sources if source.secret_name}))
 
 
 def shared_memory(service: ModelService) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nereus.api.protocol import ModelState
+from nereus.api.protocol import REPOSITORY, ModelState
 from nereus.api.reasons import Reason
 from nereus.diagnosis import ApplyFailure, StageInUse, World
 from tests.unit.diagnosis.worlds import (
@@ -500,6 +500,46 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         reason=Reason.FETCHING_MODELS,
         says=("fetches resnet",),
+    ),
+    Scenario(
+        name="a repository is fetched",
+        world=world(
+            [pod(created=-30, sidecar=running(-20))],
+            [report(model(ModelState.FETCHING, name=REPOSITORY), server_live=False, fetched_at=None)],
+            of=service(repository={"uri": "s3://models/zoo"}),
+        ),
+        reason=Reason.FETCHING_MODELS,
+        says=("fetches the repository",),
+    ),
+    Scenario(
+        name="a repository cannot be fetched",
+        world=world(
+            [pod(created=-30, sidecar=running(-20))],
+            [
+                report(
+                    model(ModelState.FETCH_FAILED, "s3://models/zoo: NoSuchBucket", name=REPOSITORY), server_live=False
+                )
+            ],
+            of=service(repository={"uri": "s3://models/zoo"}),
+        ),
+        reason=Reason.FETCH_FAILED,
+        says=("the repository: s3://models/zoo: NoSuchBucket",),
+    ),
+    Scenario(
+        name="a model of a repository is loaded",
+        world=world(
+            [pod(created=-30, sidecar=running(-20), server=running(-10))],
+            [
+                report(
+                    model(ModelState.LOADING, name=REPOSITORY),
+                    model(ModelState.READY, name="a", serving=True),
+                    model(ModelState.LOADING, name="b"),
+                )
+            ],
+            of=service(repository={"uri": "s3://models/zoo"}),
+        ),
+        reason=Reason.LOADING_MODELS,
+        says=("loads and warms up b",),
     ),
     Scenario(
         name="models are fetched from a store that says how large they are",

@@ -41,7 +41,9 @@ def service(*, models: int = 1, source: str = "https://models.example/resnet.tar
     return read(
         {
             "metadata": {"name": "resnet", "namespace": "demo", "uid": "7c9e", "generation": 3},
-            "spec": {"models": [{"name": name, "source": {"uri": source}} for name in names], **spec},
+            "spec": spec
+            if "repository" in spec
+            else {"models": [{"name": name, "source": {"uri": source}} for name in names], **spec},
         }
     )
 

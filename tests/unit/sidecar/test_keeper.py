@@ -6,20 +6,22 @@ import asyncio
 import errno
 import hashlib
 import io
+import shutil
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from nereus.api.protocol import ModelPlan, ModelState
+from nereus.api.protocol import REPOSITORY, ModelPlan, ModelState
 from nereus.sidecar.fetch import FetchContext, Limits
 from nereus.sidecar.fetch.base import describe_os_error
 from nereus.sidecar.keeper import Keeper
 from nereus.sidecar.plan import AcceptedPlan
-from nereus.sidecar.repository import Repository
+from nereus.sidecar.repository import Remembered, Repository
 from nereus.sidecar.state import Board, Record
 
 from .conftest import Site, until
@@ -54,10 +56,10 @@ class Pod:
 
     async def reaches(self, state: ModelState, *, name: str = "m", words: str = "") -> Record:
         def there() -> bool:
-            record = self.record(name)
-            return record.source_state is state and words in record.source_message
+            record = self.keeper.board.records.get(name)
+            return record is not None and record.source_state is state and words in record.source_message
 
-        await until(there, state=lambda: repr(self.record(name)))
+        await until(there, state=lambda: repr(self.keeper.board.records))
         return self.record(name)
 
     def staged(self) -> list[Path]:
@@ -378,6 +380,73 @@ async def test_a_secret_without_the_keys_of_https_is_said(web_pod: Pod, site: Si
     (tmp_path / "AWS_ACCESS_KEY_ID").write_text("x")
     web_pod.follow(ModelPlan(name="m", source=site.url("/m.onnx"), credentials=str(tmp_path)))
     await web_pod.reaches(ModelState.FETCH_FAILED, words="no key username and no key password, which https:// needs")
+
+
+def repository_of(source: str, **more: Any) -> ModelPlan:
+    return ModelPlan(name=REPOSITORY, source=source, repository=True, **more)
+
+
+async def test_a_whole_repository_becomes_the_models_it_holds(web_pod: Pod, site: Site) -> None:
+    """The next one replaces it model by model; one that is broken changes nothing."""
+    site.serve(
+        "/one.tgz", tarball(zoo__a__config_dot_pbtxt="max_batch_size: 1", zoo__a__1__m_dot_py="a", zoo__b__1__m="b")
+    )
+    site.serve("/two.tgz", tarball(b__1__m="new b", c__2__m="c", README="about"))
+    site.serve("/one-model.tgz", tarball(config_dot_pbtxt="", **{"1__m": "x"}))
+    site.serve("/nothing.tgz", tarball(notes__readme="x", README="about"))
+    web_pod.follow(repository_of(site.url("/one.tgz")))
+    assert web_pod.keeper.board.report().models[0].name == REPOSITORY
+    await web_pod.reaches(ModelState.FETCHED, name=REPOSITORY)
+    assert files_of(await web_pod.reaches(ModelState.FETCHED, name="a")) == {"1/m.py": "a"}
+    assert files_of(await web_pod.reaches(ModelState.FETCHED, name="b")) == {"1/m": "b"}
+    assert web_pod.keeper.board.moments.fetched_at is not None
+
+    web_pod.follow(repository_of(site.url("/one-model.tgz")), revision="broken")
+    await web_pod.reaches(ModelState.FETCH_FAILED, name=REPOSITORY, words="is one model and no repository of models")
+    web_pod.follow(repository_of(site.url("/nothing.tgz")), revision="empty")
+    await web_pod.reaches(ModelState.FETCH_FAILED, name=REPOSITORY, words="here is README, notes")
+    assert not any(web_pod.record(name).removing for name in ("a", "b"))
+
+    web_pod.follow(repository_of(site.url("/two.tgz")), revision="two")
+    await until(lambda: web_pod.record("a").removing)
+    await until(lambda: files_of(web_pod.record("b")) == {"1/m": "new b"})
+    assert files_of(await web_pod.reaches(ModelState.FETCHED, name="c")) == {"2/m": "c"}
+    await until(lambda: web_pod.keeper.in_use() is not None)
+    web_pod.keeper.repository.drop_sources(web_pod.keeper.in_use() or ())
+    assert files_of(web_pod.record("b")) == {"1/m": "new b"}
+
+
+async def test_after_a_restart_nothing_is_unloaded_before_the_repository_is_known(web_pod: Pod, site: Site) -> None:
+    site.serve("/zoo.tgz", tarball(a__1__m="a", b__1__m="b"))
+    web_pod.follow(repository_of(site.url("/zoo.tgz")))
+    record = await web_pod.reaches(ModelState.FETCHED, name="a")
+    web_pod.keeper.repository.remember("a", Remembered(on_disk=record.wanted.digest, loaded="x", served=True))  # type: ignore[union-attr]
+    site.routes.clear()
+    await web_pod.restart()
+    web_pod.follow(repository_of(site.url("/zoo.tgz")))
+    assert "a" not in web_pod.keeper.board.records
+    await web_pod.reaches(ModelState.FETCHED, name=REPOSITORY)
+    assert web_pod.record("a").served
+    assert not web_pod.record("a").removing
+
+
+async def test_a_model_that_is_added_to_a_repository_on_a_claim_is_noticed(
+    pods: Callable[..., Pod], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "claim/zoo" / name / "1").mkdir(parents=True)
+        (tmp_path / "claim/zoo" / name / "1/m").write_text(name)
+    pod = pods()
+    pod.follow(repository_of("pvc://claim/zoo", directory=str(tmp_path / "claim/zoo")))
+    await pod.reaches(ModelState.FETCHED, name="b")
+    (tmp_path / "claim/new/1").mkdir(parents=True)
+    (tmp_path / "claim/new/1/m").write_text("c")
+    (tmp_path / "claim/new").rename(tmp_path / "claim/zoo/c")
+    await until(lambda: "c" in pod.keeper.board.records)
+    assert files_of(await pod.reaches(ModelState.FETCHED, name="c")) == {"1/m": "c"}
+    shutil.rmtree(tmp_path / "claim/zoo/a")
+    await until(lambda: pod.record("a").removing)
+    assert not pod.record("b").removing
 
 
 def config_map(folder: Path, **keys: str) -> Path:

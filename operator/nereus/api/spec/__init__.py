@@ -14,11 +14,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nereus.api.rules import Keyed
+from nereus.api.rules import Keyed, Rule
 from nereus.api.spec.alerts import Alerts
 from nereus.api.spec.endpoint import Endpoint
 from nereus.api.spec.gpu import Gpu
-from nereus.api.spec.model import Model
+from nereus.api.spec.model import Model, Repository
 from nereus.api.spec.runtime import Runtime
 from nereus.api.spec.scaling import Scaling
 from nereus.api.spec.section import Section
@@ -27,8 +27,17 @@ from nereus.api.spec.section import Section
 class Spec(Section):
     """What a ModelService asks for."""
 
-    models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=200), Keyed(("name",))] = Field(
-        description="The models that every pod serves, 1 to 200, told apart by name."
+    models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=200), Keyed(("name",))] | None = Field(
+        None,
+        description="The models that every pod serves, 1 to 200, told apart by name. When absent: those of"
+        " `repository`.",
+    )
+    repository: Repository | None = Field(
+        None,
+        description="An existing Triton model repository: one directory per model, with its config.pbtxt and numbered"
+        " versions. Every model in it is served as its own configuration says. Models that are added to or removed"
+        " from a claim are noticed; elsewhere a changed uri, revision or checksum fetches anew. Exactly one of models"
+        " and repository. When absent: models.",
     )
     runtime: Runtime | None = Field(None, description="How the Triton server runs. When absent: see its fields.")
     gpu: Gpu | None = Field(None, description="The GPU of each pod. When absent: none, unless runtime.resources asks.")
@@ -42,4 +51,11 @@ class Spec(Section):
     suspend: bool | None = Field(
         None,
         description="true: Nereus stops changing anything of this service; objects and pods stay as they are.",
+    )
+    rules = (
+        Rule(
+            cel="has(self.models) != has(self.repository)",
+            message="exactly one of models and repository is required: set models, or keep one of them",
+            holds=lambda it: (it.models is None) != (it.repository is None),
+        ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -68,7 +68,7 @@ class Source(Section):
         " Of a directory: the SHA-256 of its list of files, as docs/sources.md computes it. When absent: only what the"
         " store itself says of each file is compared.",
     )
-    rules = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel="!has(self.secretName) || !self.uri.matches('^(pvc|configmap)://')",
             message="secretName is for sources that are downloaded: remove it, claims and ConfigMaps need none",
@@ -84,6 +84,20 @@ class Source(Section):
             cel="!has(self.checksum) || !self.uri.matches('^(pvc|configmap)://')",
             message="checksum is for sources that are downloaded: remove it, claims and ConfigMaps are read in place",
             holds=lambda it: it.checksum is None or not it.uri.is_volume,
+        ),
+    )
+
+
+class Repository(Source):
+    """A Triton model repository that exists already, taken as it is."""
+
+    rules = (
+        *Source.rules,
+        Rule(
+            cel="!self.uri.startsWith('configmap://')",
+            message="a ConfigMap has no directories and can be no repository: declare its models in spec.models, or"
+            " choose another source",
+            holds=lambda it: it.uri.scheme != "configmap",
         ),
     )
 

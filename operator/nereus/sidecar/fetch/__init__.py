@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from nereus.api.protocol import SCHEME_ENSEMBLE, ModelPlan
-from nereus.sidecar.fetch import configmap, https, nothing, pvc, remote
+from nereus.api.protocol import SCHEME_ENSEMBLE, SCHEME_MEMBER, ModelPlan
+from nereus.sidecar.fetch import configmap, https, member, nothing, pvc, remote
 from nereus.sidecar.fetch.base import FetchContext, FetchError, Limits, Progress, Source, SourceFactory
 from nereus.sidecar.logs import redact
 
@@ -21,6 +21,7 @@ SCHEMES: Mapping[str, SourceFactory] = MappingProxyType(
         "gs": remote.RemoteSource,
         "hf": remote.RemoteSource,
         SCHEME_ENSEMBLE: nothing.NoSource,
+        SCHEME_MEMBER: member.MemberSource,
     }
 )
 
@@ -30,7 +31,7 @@ def source_of(model: ModelPlan, context: FetchContext) -> Source:
     scheme = model.source.partition("://")[0]
     factory = SCHEMES.get(scheme)
     if factory is None:
-        known = ", ".join(f"{name}://" for name in SCHEMES if name != SCHEME_ENSEMBLE)
+        known = ", ".join(f"{name}://" for name in SCHEMES if name not in (SCHEME_ENSEMBLE, SCHEME_MEMBER))
         raise FetchError(
             f"{redact(model.source)}: this sidecar fetches from {known} only; is it older than the operator?"
         )
