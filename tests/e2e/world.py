@@ -60,9 +60,10 @@ TENSORS: Json = {
 }
 
 
-def model(name: str = "double", *, source: str = "configmap://models/double", **fields: Any) -> Json:
+def model(name: str = "double", *, source: str = "configmap://models/double", secret: str = "", **fields: Any) -> Json:
     """A declared python-backend model with tensors X -> Y."""
-    return {"name": name, "source": {"uri": source}, "backend": "python", "maxBatchSize": 8, **TENSORS, **fields}
+    declared = {"uri": source, **({"secretName": secret} if secret else {})}
+    return {"name": name, "source": declared, "backend": "python", "maxBatchSize": 8, **TENSORS, **fields}
 
 
 @dataclass(frozen=True)
