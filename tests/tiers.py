@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import build, config
-from localcluster.report import Refusal
+from localcluster.report import Progress, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 INTEGRATION_WORKERS = int(os.environ.get("NEREUS_TEST_WORKERS", "") or 3)
@@ -99,7 +99,18 @@ def integration_options(name: str) -> tuple[str, ...]:
     return ("--name", name, "--profile", "control", "--kwok-nodes", "2")
 
 
+def _prepare_stores() -> None:
+    """What fetching from object stores is tested with; here, so that its installation is seen."""
+    try:
+        build.ensure_module(build.S3, progress=Progress())
+    except Refusal as refusal:
+        raise CannotPrepareError(str(refusal)) from None
+    if subprocess.run(["make", "--no-print-directory", "fetch-venv"], cwd=ROOT, check=False).returncode != 0:
+        raise CannotPrepareError("the packages of the sidecar's image cannot be installed; the lines above say why")
+
+
 def _prepare_integration() -> None:
+    _prepare_stores()
     for name in INTEGRATION_CLUSTERS:
         if _localcluster("up", *integration_options(name)) != 0:
             raise CannotPrepareError(f"the local cluster {name} did not start; the line above says why")
@@ -126,6 +137,8 @@ def _prepare_e2e() -> None:
 
     def say(line: str) -> None:
         print(line, flush=True)
+
+    _prepare_stores()
 
     try:
         prepared = clusters.prepare(say, os.environ.get("CLUSTER", ""))

@@ -35,12 +35,16 @@ class Fetching:
 
     async def again(self) -> dict[str, bytes]:
         """Fetches; what lies in the tree then, by relative path. Raises FetchError."""
+        root = await self.start()
+        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+    async def start(self) -> Path:
+        """Fetches; where the tree is. Raises FetchError."""
         self.progress = Progress()
         tree = self.work / "tree"
         tree.mkdir(parents=True, exist_ok=True)
         context = FetchContext(limits=self.limits, python=image_python())
-        root = await source_of(self.plan, context).fetch(tree, self.progress)
-        return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+        return await source_of(self.plan, context).fetch(tree, self.progress)
 
 
 async def fetch(work: Path, source: str, **plan: Any) -> dict[str, bytes]:

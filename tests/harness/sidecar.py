@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+import nereus
 from nereus.api.protocol import PATH_STATE, PLAN_KEY, ModelPlan, Plan, PodReport, digest, model_key
 from tests.harness.tritonserver import free_ports
 
@@ -28,6 +29,7 @@ class SidecarProcess:
     root: Path
     triton_ports: tuple[int, int, int]
     arguments: tuple[str, ...] = ()
+    python: str = sys.executable
     port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
 
@@ -56,7 +58,7 @@ class SidecarProcess:
         http, grpc, metrics = self.triton_ports
         command = [
             *(
-                sys.executable,
+                self.python,
                 "-c",
                 _PROGRAM,
                 f"--http-port={http}",
@@ -66,7 +68,10 @@ class SidecarProcess:
             *(f"--port={self.port}", "--address=127.0.0.1", f"--repository={self.repository}", f"--plan={self.plan}"),
             *(f"--admin-key={self.admin_key}", "--look-seconds=0.3", *self.arguments),
         ]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        # another interpreter brings packages of its own: it gets the code only
+        code = [str(Path(nereus.__file__).parents[1])]
+        paths = code if self.python != sys.executable else [path for path in sys.path if path]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         self.until(lambda: self.get("/live")[0] == 200)
