@@ -80,7 +80,7 @@ def test_one_bad_service_does_not_hide_the_good_ones(tmp_path: Path, capsys: pyt
     printed = capsys.readouterr()
     assert "name: quickstart" in printed.out
     assert "absent.yaml: cannot be read" in printed.err
-    assert "ModelService bad: spec.models: is required" in printed.err
+    assert "ModelService bad: spec: exactly one of models and repository is required" in printed.err
 
 
 def test_crd_prints_the_definition(capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,18 +70,18 @@ class Source(Section):
     )
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="!has(self.secretName) || !self.uri.matches('^(pvc|configmap)://')",
+            cel="!has(self.secretName) || !(self.uri.startsWith('pvc://') || self.uri.startsWith('configmap://'))",
             message="secretName is for sources that are downloaded: remove it, claims and ConfigMaps need none",
             holds=lambda it: it.secret_name is None or not it.uri.is_volume,
         ),
         Rule(
-            cel="!has(self.revision) || self.uri.matches('^(s3|gs|hf)://')",
+            cel="!has(self.revision) || self.uri.startsWith('s3://') || self.uri.startsWith('gs://') || self.uri.startsWith('hf://')",
             message="revision needs a source that has revisions (s3, gs, hf): remove it; https has checksum, and"
             " elsewhere each version has a path or name of its own",
             holds=lambda it: it.revision is None or it.uri.scheme in ("s3", "gs", "hf"),
         ),
         Rule(
-            cel="!has(self.checksum) || !self.uri.matches('^(pvc|configmap)://')",
+            cel="!has(self.checksum) || !(self.uri.startsWith('pvc://') || self.uri.startsWith('configmap://'))",
             message="checksum is for sources that are downloaded: remove it, claims and ConfigMaps are read in place",
             holds=lambda it: it.checksum is None or not it.uri.is_volume,
         ),
