@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nereus.api.protocol import ModelPlan, ModelReport, ModelState
+from nereus.api.protocol import REPOSITORY, ModelPlan, ModelReport, ModelState
 from tests.harness.sidecar import SidecarProcess
 from tests.harness.tritonserver import TritonServer, UnavailableError, installation
 
@@ -507,3 +507,28 @@ class Clients:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
+
+
+def test_a_whole_repository_is_served_as_it_is(running_pod: Pod) -> None:
+    """A model that is added is served too; one that is broken is told by name and the others serve."""
+    pod = running_pod
+    zoo = pod.root / "sources" / "zoo"
+    for name, factor in (("a", 2), ("b", 3)):
+        shutil.copytree(pod.source(f"of-{name}", factor=factor), zoo / name / "1")
+        (zoo / name / "1/config.pbtxt").rename(zoo / name / "config.pbtxt")
+    pod.plans[REPOSITORY] = ModelPlan(name=REPOSITORY, source="pvc://claim/zoo", directory=str(zoo), repository=True)
+    pod.apply()
+    pod.reaches(REPOSITORY, ModelState.READY)
+    pod.until(lambda: pod.model("b").state is ModelState.READY and pod.ready())
+    assert (pod.triton.infer("a", [1, 2]), pod.triton.infer("b", [1, 2])) == ([2, 4], [3, 6])
+    shutil.copytree(zoo / "a", pod.root / "sources" / "broken")
+    (pod.root / "sources" / "broken/config.pbtxt").write_text("max_batch_sizes: 8")
+    (pod.root / "sources" / "broken").rename(zoo / "c")
+    pod.reaches("c", ModelState.CONFIG_INVALID, "max_batch_sizes")
+    assert pod.ready()
+    (zoo / "c/config.pbtxt").write_text(CONFIG)
+    pod.reaches("c", ModelState.READY)
+    assert pod.triton.infer("c", [1]) == [2]
+    shutil.rmtree(zoo / "b")
+    pod.until(lambda: {model.name for model in pod.sidecar.report().models} == {REPOSITORY, "a", "c"})
+    assert pod.triton.infer("a", [1]) == [2]
