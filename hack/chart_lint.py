@@ -65,6 +65,21 @@ CASES = (
         ("PrometheusRule",),
     ),
     Case("the GPU agent", ("--set", "gpu.agent.enabled=true"), ("DaemonSet", "Service")),
+    Case(
+        "a Prometheus",
+        ("--set", "prometheus.url=http://prometheus.monitoring:9090"),
+        ("APIService", "Service", "ConfigMap"),
+    ),
+    Case(
+        "a Prometheus and another provider of external metrics",
+        ("--set", "prometheus.url=http://prometheus.monitoring:9090", "--set", "externalMetrics.enabled=false"),
+        absent=("APIService", "Service", "ConfigMap"),
+    ),
+    Case(
+        "a Prometheus and rights in one namespace",
+        ("--set", "prometheus.url=http://p:9090", "--set", "watchNamespaces={team-a}"),
+        absent=("APIService", "ClusterRoleBinding"),
+    ),
     Case("one replica", ("--set", "replicas=1")),
     Case("a PodMonitor", ("--set", "podMonitor=true"), ("PodMonitor",)),
     Case(
@@ -119,6 +134,7 @@ WRONG_VALUES = (
     "alerts.pace=2",
     "notifications.email.to=nobody",
     "notifications.webhook.url=ftp://x",
+    "prometheus.url=prometheus:9090",
 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nereus.alerting.rules import prometheus_rule
+from nereus.api.decision import ScalingDecision
 from nereus.api.manifests import Manifest
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.protocol import Plan
@@ -58,13 +59,15 @@ class GpuPlan:
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
     """What a service becomes. `objects` are complete and in the order in which they are applied; `pending` says what
-    this release would render differently in the pod template, None when nothing."""
+    this release would render differently in the pod template, None when nothing. `floor` is the fewest pods that the
+    autoscaler is told; without meaning under strategy Manual."""
 
     objects: tuple[Manifest, ...]
     plan: Plan
     template: Template
     pending: str | None
     gpu: GpuPlan | None = None
+    floor: int = 1
 
 
 def render(
@@ -73,9 +76,12 @@ def render(
     settings: Settings,
     stored: Sequence[Manifest] = (),
     nodes: Sequence[NodeGpus] | None = None,
+    decision: ScalingDecision | None = None,
+    live_floor: int | None = None,
 ) -> Rendered:
     """Every object of the service. `stored` are the ControllerRevisions that it owns, `nodes` those with GPUs (None:
-    nobody may look); only a service with `spec.gpu` depends on them.
+    nobody may look); only a service with `spec.gpu` depends on them. `decision` is the newest one on its number of
+    pods, `live_floor` the floor that its autoscaler has now.
 
     Raises InvalidSpecError with every problem found, GpuUnavailableError when only the GPU is missing.
     """
@@ -103,10 +109,16 @@ def render(
     gpu = _gpu(service, stored=stored, found=found[0] if found else None, nodes=nodes)
     body = templates.template(service, settings=settings, image=image, gpu=gpu.choice if gpu else None)
     template, number = found or fresh_template(service, body, inputs, stored)
-    autoscaler = autoscaling.hpa(service)
     selected = dict(settings.rule_labels)
     ruled = settings.prometheus_rule and settings.alert_rules == "Service"
     rule = prometheus_rule(service, labels=selected, pace=settings.alert_pace) if ruled else None
+    autoscaler = autoscaling.hpa(
+        service,
+        decision=decision,
+        live_floor=live_floor,
+        external=settings.external_metrics,
+        tolerance=settings.hpa_tolerance,
+    )
     objects = (
         *plans.config_maps(service, shards),
         controller_revision(service, template, number),
@@ -118,7 +130,14 @@ def render(
         *((pod_monitor(service, labels=selected),) if settings.pod_monitor else ()),
         *((rule,) if rule else ()),
     )
-    return Rendered(objects=objects, plan=plan, template=template, pending=changes(template.body, body), gpu=gpu)
+    return Rendered(
+        objects=objects,
+        plan=plan,
+        template=template,
+        pending=changes(template.body, body),
+        gpu=gpu,
+        floor=autoscaling.bounds(service, decision=decision, live_floor=live_floor).floor,
+    )
 
 
 def _gpu(

@@ -54,10 +54,13 @@ class Operator:
             "NEREUS_LOG_FORMAT": "text",
             **(variables or {}),
         }
+        hurried = "NEREUS_HURRY" in environment
+        environment["PYTHONPATH"] += f":{ROOT}" if hurried else ""
+        program = "tests.harness.hurried" if hurried else "nereus"
         measured = ["-m", "cProfile", "-o", str(profile)] if profile else []
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, *measured, "-m", "nereus", "run"], cwd=ROOT, env=environment, stdout=out, stderr=out
+                [sys.executable, *measured, "-m", program, "run"], cwd=ROOT, env=environment, stdout=out, stderr=out
             )
 
     def __enter__(self) -> Operator:

@@ -38,6 +38,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- .Values.serviceAccount.name | default (include "nereus.fullname" .) -}}
 {{- end -}}
 
+{{- /* "true" when the External Metrics API is ours to serve. */ -}}
+{{- define "nereus.externalMetrics" -}}
+{{- $wish := toString .Values.externalMetrics.enabled -}}
+{{- if eq $wish "true" -}}
+true
+{{- else if and (eq $wish "auto") .Values.prometheus.url (not .Values.watchNamespaces) -}}
+{{- $found := lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" | default dict -}}
+{{- $by := dig "spec" "service" dict $found | default dict -}}
+{{- $ours := and (eq ($by.namespace | default "") .Release.Namespace) (eq ($by.name | default "") (include "nereus.fullname" .)) -}}
+{{- if or (not $found) $ours -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "nereus.image" -}}
 {{- printf "%s:%s" .image.repository (.image.tag | default .appVersion) -}}
 {{- end -}}

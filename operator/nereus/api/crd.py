@@ -166,6 +166,8 @@ def printer_columns() -> list[Json]:
         _column("Ready", "string", f"{ready}.status", "Whether every wanted pod serves every model."),
         _column("Reason", "string", f"{ready}.reason", "Why it is as it is; see docs/status.md."),
         _column("Replicas", "string", ".status.replicas", "Ready pods / wanted pods."),
+        _column("Load", "number", ".status.scaling.load", "Load now, in pods."),
+        _column("Next", "number", ".status.scaling.forecast", "Highest load expected within a cold start, in pods."),
         _column("Min", "integer", ".status.resolved.minReplicas", "Fewest pods in effect."),
         _column("Max", "integer", ".status.resolved.maxReplicas", "Most pods in effect."),
         _column("GPU", "string", ".status.gpu.mechanism", "What keeps pods within their GPU memory."),

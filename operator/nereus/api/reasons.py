@@ -29,6 +29,14 @@ class ConditionType(StrEnum):
         "Whether the pods cannot take more GPU memory than spec.gpu.memory; True only when that was seen. Present only"
         " where spec.gpu.memory is.",
     )
+    METRICS_AVAILABLE = (
+        "MetricsAvailable",
+        "The load is read from Prometheus. False: nothing is taken away until it is. Under Predictive and Reactive.",
+    )
+    FORECAST_TRUSTED = (
+        "ForecastTrusted",
+        "The forecast of the load is acted upon. False: only the present load is. Under Predictive.",
+    )
     STALLED = "Stalled", "Nothing goes on until a person acts. Present only while it is true."
 
 
@@ -56,6 +64,55 @@ class Reason(StrEnum):
     LOADED = "Loaded", "Every declared model is loaded in every pod."
     SCALING = "Scaling", "The autoscaler reads its metrics and sets the number of pods."
     MANUAL = "Manual", "The number of pods is scaling.replicas; nothing scales by itself."
+
+    # --- how far the load and its forecast can be believed
+    METRICS_FRESH = "Fresh", "Every ready pod's load was read a moment ago."
+    METRICS_NO_PODS = "NoPods", "No pod is ready, so there is no load to read."
+    METRICS_RECOVERING = "Recovering", "Samples arrive again; rates are whole in a moment."
+    METRICS_MISSING = (
+        "Missing",
+        "Prometheus answers and has no series of this service.",
+        "Let Prometheus scrape the pods: they carry prometheus.io annotations, or a PodMonitor is made.",
+    )
+    METRICS_STALE = (
+        "Stale",
+        "The newest sample is too old.",
+        "See in Prometheus whether its targets are up, and whether it is overloaded.",
+    )
+    METRICS_PARTIAL = (
+        "Partial",
+        "Not every ready pod, or not every model, was seen.",
+        "See in Prometheus which targets are down.",
+    )
+    METRICS_INVALID = "Invalid", "A figure is no number, or is below zero.", "See the message; report it if it lasts."
+    METRICS_SLOW = (
+        "Slow",
+        "Prometheus did not answer within the deadline.",
+        "Give Prometheus more resources, or raise the chart's prometheus.timeoutSeconds.",
+    )
+    METRICS_UNREACHABLE = (
+        "Unreachable",
+        "Prometheus cannot be reached.",
+        "Check that it runs, and the chart's prometheus.url.",
+    )
+    METRICS_DENIED = "Denied", "Prometheus refuses the operator.", "Check the credentials in the chart's prometheus."
+    METRICS_NOT_PROMETHEUS = (
+        "NotPrometheus",
+        "What answers at the configured address is no Prometheus.",
+        "Correct the chart's prometheus.url.",
+    )
+    METRICS_NOT_CONFIGURED = (
+        "NotConfigured",
+        "The operator knows no Prometheus.",
+        "Set the chart's prometheus.url, or spec.scaling.strategy to Metrics or Manual.",
+    )
+    METRICS_UNREAD = "NotReadYet", "The load has not been read yet."
+    FORECAST_HOLDS = "BoundsHold", "The forecast's bounds hold."
+    FORECAST_LEARNING = "Learning", "Too little load is known yet; a wide margin is kept."
+    FORECAST_MISSED = (
+        "BoundsMissed",
+        "The forecast's bounds were missed too often; the present load decides until they hold again.",
+    )
 
     # --- it is on its way
     RECONCILING = "Reconciling", "A change of the resource is being carried out."

@@ -20,6 +20,7 @@ from nereus.api.protocol import REPOSITORY
 from nereus.api.spec import Spec
 from nereus.api.spec.alerts import Alerts
 from nereus.api.spec.endpoint import Endpoint
+from nereus.api.spec.forecasting import Mode
 from nereus.api.spec.model import Model, Source
 from nereus.api.spec.runtime import Runtime
 from nereus.api.spec.scaling import Scaling, Strategy
@@ -58,6 +59,8 @@ class ModelService:
     rollout_request: str = ""
     rollback_to: str = ""
     """Revision of the kept plan that pods shall run instead of `spec.models`; empty when they run those."""
+    absent_strategy: Strategy = Strategy.METRICS
+    """Taken where spec.scaling.strategy is absent: see `read`."""
 
     @property
     def key(self) -> str:
@@ -100,7 +103,8 @@ class ModelService:
     @property
     def latency_objective(self) -> Duration:
         """How fast a request must be answered."""
-        return self.alerts.latency or DEFAULT_LATENCY_OBJECTIVE
+        objective = self.scaling.objective
+        return self.alerts.latency or (objective.latency if objective else None) or DEFAULT_LATENCY_OBJECTIVE
 
     @property
     def suspended(self) -> bool:
@@ -115,7 +119,17 @@ class ModelService:
 
     @property
     def strategy(self) -> Strategy:
-        return self.scaling.strategy or Strategy.METRICS
+        return self.scaling.strategy or self.absent_strategy
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether Nereus itself decides, or would decide, how many pods there are."""
+        return self.strategy in (Strategy.PREDICTIVE, Strategy.REACTIVE)
+
+    @property
+    def acts(self) -> bool:
+        """Whether what Nereus decides is carried out."""
+        return self.forecasts and self.scaling.mode is not Mode.ADVISE
 
     @property
     def min_replicas(self) -> int:
@@ -150,9 +164,21 @@ class ModelService:
         }
 
 
-def read(resource: Mapping[str, Any]) -> ModelService:
+_TAKEN_WHEN_ABSENT = (Strategy.METRICS, Strategy.PREDICTIVE)
+
+
+def _absent_strategy(resource: Mapping[str, Any], fresh: Strategy) -> Strategy:
+    """What was taken before stays, whatever the installation would choose today."""
+    status = resource.get("status")
+    resolved = status.get("resolved") if isinstance(status, Mapping) else None
+    taken = resolved.get("strategy") if isinstance(resolved, Mapping) else None
+    return next((strategy for strategy in _TAKEN_WHEN_ABSENT if strategy.value == taken), fresh)
+
+
+def read(resource: Mapping[str, Any], *, absent_strategy: Strategy = Strategy.METRICS) -> ModelService:
     """A ModelService from the object that the API server (or a file) holds.
 
+    `absent_strategy` is taken where neither the spec nor the stored status names a strategy.
     Raises InvalidSpecError when it cannot be understood; every problem names its field, value and remedy.
     """
     metadata = resource.get("metadata") or {}
@@ -177,6 +203,7 @@ def read(resource: Mapping[str, Any]) -> ModelService:
         spec=spec,
         rollout_request=str((metadata.get("annotations") or {}).get(names.ANNOTATION_ROLLOUT, "")),
         rollback_to=str((metadata.get("annotations") or {}).get(names.ANNOTATION_ROLLBACK, "")),
+        absent_strategy=_absent_strategy(resource, absent_strategy),
     )
 
 

@@ -69,15 +69,44 @@ class ColdStart(Section):
     phases: Phases | None = Field(None, description="Median of each phase, in seconds.")
 
 
-class ScalingStatus(Section):
-    """Why there are as many pods as there are."""
+class DecisionStatus(Section):
+    """One decision of the past."""
 
+    at: Annotated[str, Field(max_length=64)] = Field(description="When it was made.")
+    id: Annotated[str, Field(max_length=64)] = Field(description="Its name in the operator's log.")
+    message: Annotated[str, Field(max_length=1024)] = Field(description="What was changed and why.")
+
+
+class ScalingStatus(Section):
+    """Why there are as many pods as there are. Loads are in pods: 2.5 is what two and a half pods sustain."""
+
+    load: Number | None = Field(None, description="Load now, in pods.")
+    capacity: Number | None = Field(
+        None, description="Inferences per second that one pod sustains within the objective."
+    )
+    reactive: int | None = Field(None, description="Pods that the present load alone asks for.")
+    forecast: Number | None = Field(
+        None, description="Upper bound (95 %) of the load until horizonSeconds from now, in pods."
+    )
+    floor: int | None = Field(None, description="Fewest pods that the autoscaler may have now: what Nereus decided.")
     desired: int | None = Field(None, description="Pods wanted now.")
+    limited_by: Annotated[str, Field(max_length=64)] | None = Field(
+        None,
+        description="What held the decision: Nothing, MinReplicas, MaxReplicas, Schedule, PendingReplicas (pods that"
+        " find no node) or UnknownLoad.",
+    )
+    horizon_seconds: Number | None = Field(None, description="How far ahead is forecast, in seconds.")
+    forecast_error: Number | None = Field(
+        None, description="Mean absolute error of past forecasts, relative to the load."
+    )
     message: Annotated[str, Field(max_length=2048)] | None = Field(
         None, description="Who decided it, in a sentence, in the autoscaler's words where it decided."
     )
     metrics: Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(max_length=16)] | None = Field(
         None, description="Current value and target of each metric, e.g. cpu 43% of 70%."
+    )
+    history: Annotated[tuple[DecisionStatus, ...], Field(max_length=10)] | None = Field(
+        None, description="The last changes of the floor, the newest first."
     )
 
 
@@ -159,8 +188,8 @@ class Status(Section):
     observed_generation: int | None = Field(None, description="Generation of the resource that this status is about.")
     conditions: Annotated[tuple[ConditionStatus, ...], Field(max_length=16), Keyed(("type",))] | None = Field(
         None,
-        description="Ready, Progressing, ModelsLoaded, ScalingActive, AlertsInstalled; GPUMemoryEnforced where"
-        " gpu.memory is set; Stalled while it is true.",
+        description="Ready, Progressing, ModelsLoaded, ScalingActive, AlertsInstalled; MetricsAvailable and"
+        " ForecastTrusted where Nereus decides; GPUMemoryEnforced where gpu.memory is set; Stalled while it is true.",
     )
     url: Annotated[str, Field(max_length=512)] | None = Field(
         None, description="Where clients in the cluster send HTTP inference requests."

@@ -25,6 +25,9 @@ from nereus.controller.connection import Connection
 from nereus.controller.errors import ApiError, FencedError, UnavailableError, from_answer
 from nereus.controller.kinds import POD, Kind
 
+VERSION = Kind("v1", "Version", "version")
+"""Not an object: what the API server says of itself, named for the metrics of requests."""
+
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
@@ -76,6 +79,20 @@ class Gateway:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         return await self._call("GET", kind, kind.path(namespace, name))
+
+    async def get_or_none(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """The object, or None when there is none."""
+        try:
+            return await self.get(kind, namespace, name)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def version(self) -> tuple[int, int]:
+        """The API server's major and minor version."""
+        answer = await self._call("GET", VERSION, "/version")
+        return int(str(answer.get("major", 0)).rstrip("+")), int(str(answer.get("minor", 0)).rstrip("+"))
 
     async def list_objects(
         self, kind: Kind, *, namespace: str = "", selector: str = "", fields: str = "", limit: int = PAGE

@@ -50,6 +50,8 @@ PROMETHEUS_RULE = Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheus
 EVENT = Kind("v1", "Event", "events")
 NODE = Kind("v1", "Node", "nodes")
 """Of the cluster, not of a namespace."""
+API_SERVICE = Kind("apiregistration.k8s.io/v1", "APIService", "apiservices")
+"""Belongs to the whole cluster: its namespace is empty."""
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
 CHILDREN = (CONTROLLER_REVISION, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, DEPLOYMENT, AUTOSCALER)

@@ -31,7 +31,7 @@ from nereus.controller.gateway import Gateway
 from nereus.controller.gpuguard import Guard
 from nereus.controller.gpus import Agents, Nodes
 from nereus.controller.gpuworld import Gpus
-from nereus.controller.kinds import MODEL_SERVICE, POD, POD_MONITOR, PROMETHEUS_RULE, Kind
+from nereus.controller.kinds import AUTOSCALER, MODEL_SERVICE, POD, POD_MONITOR, PROMETHEUS_RULE, Kind
 from nereus.controller.leader import Leadership
 from nereus.controller.loadedrules import LoadedRules
 from nereus.controller.metrics import Metrics, Reading
@@ -39,9 +39,15 @@ from nereus.controller.options import Options, parse
 from nereus.controller.podstate import PodStates
 from nereus.controller.queue import Priority, Queue
 from nereus.controller.reconcile import Reconciler
+from nereus.controller.registration import Place, Registration
+from nereus.controller.replicas import written_floor
+from nereus.controller.scaler import Scaler
 from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Change, Key, Store
+from nereus.controller.subjects import Subjects
+from nereus.prometheus.reader import Reader
+from nereus.workload.settings import absent_strategy
 
 FIGURES_SECONDS = 60.0
 STUCK_SECONDS = 300.0
@@ -49,6 +55,8 @@ STUCK_SECONDS = 300.0
 DISCOVERY_SECONDS = 300.0
 LEAVING_SECONDS = 10.0
 """When to look again at a service whose namespace is being deleted: it ought to be gone by then."""
+TOLERANCE_SINCE = (1, 35)
+"""Kubernetes where `behavior.*.tolerance` of autoscalers is on without a feature gate (beta)."""
 FINISH_SECONDS = 5.0
 """How long work that has begun may take to end after SIGTERM: one write with its deadline."""
 
@@ -111,6 +119,9 @@ class Operator:
             told=lambda key: self.queue.add(key, Priority.PROGRESS),
             grace_seconds=options.gpu_evict_after,
         )
+        self.subjects = Subjects(self.store, absent_strategy=absent_strategy(self._settings))
+        self._reader = Reader(options.prometheus, namespaces=options.watch_namespaces)
+        self.scaler = Scaler(self.subjects, self._reader, wake=self._decided, metrics=self.metrics)
         self.reconciler = Reconciler(
             gateway=self.gateway,
             store=self.store,
@@ -123,6 +134,7 @@ class Operator:
             settings=lambda: self._settings,
             loaded=self.loaded,
             figures=self.metrics.services,
+            decision=self.scaler.decision,
         )
         self.metrics.collect(self._gauges)
         self._stop = asyncio.Event()
@@ -146,6 +158,7 @@ class Operator:
             await server.cleanup()
 
     async def close(self) -> None:
+        self._reader.close()
         await self.gateway.close()
         await self._lease_gateway.close()
 
@@ -179,6 +192,8 @@ class Operator:
                 "lag": health.measure_lag(self.metrics),
                 "discovery": self._discover_again(),
                 "loaded rules": self.loaded.run(),
+                "scaling": self._scale(),
+                **({"external metrics": self._registration().run()} if self._options.external_metrics_port else {}),
             }.items()
         }
         tasks = await watch.start(
@@ -200,6 +215,44 @@ class Operator:
                 log.error("%s ended by itself, the operator stops", task.get_name(), exc_info=_failure(task))
         await self._end(leading, {watches, stopped, *parts})
         return 0 if asked else 1
+
+    async def _scale(self) -> None:
+        """Tick once everything was seen: a service without its pods would look idle."""
+        await self.auditor.complete.wait()
+        await self.scaler.run()
+
+    def _registration(self) -> Registration:
+        options = self._options
+        place = Place(
+            namespace=options.namespace,
+            service=options.external_metrics_service,
+            config_map=options.external_metrics_config_map,
+            identity=options.identity,
+            port=options.external_metrics_port,
+        )
+        return Registration(
+            place,
+            gateway=self.gateway,
+            publisher=self._lease_gateway,
+            replicas=self._replicas,
+            owned=self._external_metrics,
+        )
+
+    def _replicas(self, key: Key) -> int | None:
+        """What an autoscaler shall read. The replica that leads knows best; any other serves what that one wrote last,
+        so that two replicas never contradict each other."""
+        decision = self.scaler.decision(key) if self.leadership.held else None
+        return decision.replicas if decision is not None else written_floor(self.store.get(AUTOSCALER, key))
+
+    def _external_metrics(self, ours: bool) -> None:
+        if ours != self._settings.external_metrics:
+            self._settings = replace(self._settings, external_metrics=ours)
+            log.info("autoscalers %s external metrics from here", "read" if ours else "read no")
+            self._look_at_all()
+
+    def _decided(self, key: Key, after: float) -> None:
+        if self.leadership.acquired.is_set():
+            self.queue.add(key, Priority.ROUTINE if after else Priority.CHANGE, after=after)
 
     async def _campaign(self) -> None:
         """Ask for the lease once everything was seen: a replica that knows nothing yet would only hold up another."""
@@ -231,6 +284,7 @@ class Operator:
                 # One service that trips us up must not keep the others from being looked at.
                 log.exception("unexpected, trying again", extra={"service": str(key)})
             self.queue.done(key, failed=word == "failed")
+            self.subjects.touched(key)  # what we wrote ourselves is no event
             if again is not None:
                 self.queue.add(key, Priority.ROUTINE, after=again)
             if word == "gone":
@@ -249,6 +303,7 @@ class Operator:
         log.info("stopped after %.1f s", time.monotonic() - began)
 
     def _wake(self, service: Key, kind: Kind, change: Change) -> None:
+        self.subjects.touched(service)
         if not self.leadership.acquired.is_set():
             return  # whoever takes over looks at everything
         if change is Change.FIGURES:
@@ -262,6 +317,7 @@ class Operator:
             self._settings,
             pod_monitor=await self.gateway.serves(POD_MONITOR),
             prometheus_rule=await self.gateway.serves(PROMETHEUS_RULE),
+            hpa_tolerance=await self.gateway.version() >= TOLERANCE_SINCE,
         )
         if known != self._settings:
             self._settings = known
@@ -319,6 +375,13 @@ class Operator:
             ),
             "watch_age_seconds": ("Since the watch of a kind showed anything.", "kind", self.auditor.ages()),
             "objects": ("Objects known, by kind.", "kind", self.store.counts()),
+            "scaling_services": ("Services decided for, by the state of their metrics.", "state", self.scaler.states),
+            "scaling_tick_age_seconds": (
+                "Since the last scaling tick ended.",
+                "",
+                {"": self.scaler.tick_age_seconds()},
+            ),
+            "scaling_history_share": ("Share of the past that was read back.", "", {"": self.scaler.history_share}),
             "services": ("ModelServices by the reason of Ready.", "reason", Counter(self.statuses.reasons.values())),
         }
 

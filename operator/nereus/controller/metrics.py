@@ -47,6 +47,12 @@ class Metrics:
         self.events = Counter(
             f"{PREFIX}_events_total", "Events posted, by type and reason.", ["type", "reason"], registry=self.registry
         )
+        self.ticks = Histogram(
+            f"{PREFIX}_scaling_tick_seconds",
+            "Time of one scaling tick over all services, the queries included.",
+            buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30),
+            registry=self.registry,
+        )
         self.loop_lag = Gauge(
             f"{PREFIX}_loop_lag_seconds",
             "How late the event loop woke a timer of one second, last time.",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nereus.gpu.eviction import GRACE_SECONDS
+from nereus.prometheus import options as prometheus
 from nereus.workload.settings import Settings
 
 DEFAULT_NAMESPACE = "nereus-system"
@@ -16,7 +17,8 @@ DEFAULT_NAMESPACE = "nereus-system"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """`watch_namespaces` is empty for all; `namespace` holds the Lease."""
+    """`watch_namespaces` is empty for all; `namespace` holds the Lease. `external_metrics_port` is 0 where the External
+    Metrics API is not served."""
 
     settings: Settings
     namespace: str
@@ -28,6 +30,10 @@ class Options:
     workers: int
     log_level: str
     log_format: str
+    prometheus: prometheus.Options
+    external_metrics_port: int
+    external_metrics_service: str
+    external_metrics_config_map: str
     gpu_agents: str = ""
     gpu_evict_after: float = GRACE_SECONDS
 
@@ -58,7 +64,6 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     )
     add("--alert-pace", type=float, default=variable("ALERT_PACE", "1"), help="below 1: shorter times, for tests")
     add("--rule-labels", default=variable("RULE_LABELS"), help="NAME=VALUE,... on PodMonitors and PrometheusRules")
-    add("--prometheus-url", default=variable("PROMETHEUS_URL"), help="asked whether it has loaded the alert rules")
     add("--http-host", default=variable("HTTP_HOST"), help="address of /healthz, /readyz and /metrics; empty: all")
     add("--http-port", type=int, default=variable("HTTP_PORT", "8080"))
     add("--gpu-agents", default=variable("GPU_AGENTS"), help="HOST:PORT of the GPU agents' Service; empty: none")
@@ -71,7 +76,28 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     add("--workers", type=int, default=variable("WORKERS", "8"), help="services that are looked at at the same time")
     add("--log-level", default=variable("LOG_LEVEL", "info"), choices=["debug", "info", "warning", "error"])
     add("--log-format", default=variable("LOG_FORMAT", "auto"), choices=["auto", "json", "text"])
+    add(
+        "--external-metrics-port",
+        type=int,
+        default=variable("EXTERNAL_METRICS_PORT", "0"),
+        help="port of the External Metrics API; 0: not served, and decisions reach autoscalers by their floor alone",
+    )
+    add(
+        "--external-metrics-service",
+        default=variable("EXTERNAL_METRICS_SERVICE", "nereus"),
+        help="Service that the APIService names",
+    )
+    add(
+        "--external-metrics-config-map",
+        default=variable("EXTERNAL_METRICS_CONFIG_MAP", "nereus-external-metrics"),
+        help="ConfigMap in which the replicas publish their certificates",
+    )
+    prometheus.add_arguments(parser, variable)
     given = parser.parse_args(argv)
+    try:
+        metrics = prometheus.from_arguments(given)
+    except prometheus.OptionsError as error:
+        parser.error(str(error))
     if not given.sidecar_image:
         parser.error("--sidecar-image (or NEREUS_SIDECAR_IMAGE) is required: every pod runs it beside Triton")
     if given.gpu_agents and not given.gpu_agents.rpartition(":")[2].isdigit():
@@ -91,8 +117,9 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
             alert_rules=given.alert_rules,
             alert_pace=given.alert_pace,
             rule_labels=tuple((label[0], label[1]) for label in labels),
+            predictive=bool(metrics.address),
         ),
-        prometheus_url=given.prometheus_url,
+        prometheus_url=metrics.address,
         namespace=given.namespace,
         identity=given.identity,
         watch_namespaces=tuple(filter(None, (name.strip() for name in given.watch_namespaces.split(",")))),
@@ -103,4 +130,8 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
         log_format=given.log_format,
         gpu_agents=given.gpu_agents,
         gpu_evict_after=given.gpu_evict_after,
+        prometheus=metrics,
+        external_metrics_port=given.external_metrics_port,
+        external_metrics_service=given.external_metrics_service,
+        external_metrics_config_map=given.external_metrics_config_map,
     )

@@ -20,6 +20,7 @@ from nereus.alerting import rules
 from nereus.alerting.thresholds import thresholds
 from nereus.api import names, service
 from nereus.api.conditions import Truth
+from nereus.api.decision import ScalingDecision
 from nereus.api.manifests import Manifest, identity
 from nereus.api.problems import InvalidSpecError
 from nereus.api.reasons import ConditionType, Reason
@@ -47,10 +48,10 @@ from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Key, Store, service_owner
 from nereus.diagnosis import report, story
 from nereus.diagnosis.alerts import AlertsInUse, Loading
-from nereus.diagnosis.reading import instant, items, mapping
+from nereus.diagnosis.reading import instant, items, mapping, number
 from nereus.diagnosis.world import ApplyFailure, TemplateInUse, World
 from nereus.workload import keeping
-from nereus.workload.settings import Settings
+from nereus.workload.settings import Settings, absent_strategy
 
 RESYNC_SECONDS = 600.0
 SOONEST_SECONDS, LATEST_SECONDS = 1.5, 15.0
@@ -107,6 +108,7 @@ class Reconciler:
     settings: Callable[[], Settings]
     loaded: LoadedRules
     figures: ServiceMetrics
+    decision: Callable[[Key], ScalingDecision | None] = lambda _: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -117,8 +119,9 @@ class Reconciler:
             return Outcome("gone")
         previous = mapping(resource.get("status"))
         try:
-            wished = service.read(resource)
-            rendered = await self._render(wished)
+            wished = service.read(resource, absent_strategy=absent_strategy(self.settings()))
+            decision = self.decision(key) if wished.forecasts else None
+            rendered = await self._render(wished, decision)
             pods = self._pods(key)
             staged = self.staging.stage(wished, rendered, pods)
         except rendering.GpuUnavailableError as error:
@@ -153,6 +156,9 @@ class Reconciler:
             ),
             alerts=self._alerts(key, wished, made.rules_refused),
             gpu=self.gpus.world(wished, rendered.gpu),
+            decision=decision,
+            floor=rendered.floor if wished.acts else None,
+            external_metrics=self.settings().external_metrics,
         )
         status = report.status(world, previous=previous, now=self.now())
         fleet = self.settings().alert_rules == "Fleet"
@@ -165,16 +171,24 @@ class Reconciler:
         word = "refused" if made.failures else "suspended" if wished.suspended else "done"
         return await self._tell(resource, previous, status, Outcome(word, 1.0 if made.leaving else None))
 
-    async def _render(self, wished: ModelService) -> rendering.Rendered:
+    async def _render(self, wished: ModelService, decision: ScalingDecision | None) -> rendering.Rendered:
         """Raises InvalidSpecError. A template that is not stored is rendered only when the API server, not merely the
         store, knows none for these inputs: a predecessor may have stored it a moment ago, and pods would restart."""
         key = Key(wished.namespace, wished.name)
         nodes = await self.gpus.nodes.current(key) if wished.spec.gpu else None
+        live = self._child(AUTOSCALER, wished)
         for looked in (False, True):
             kept = _owned(self.store.children(key, CONTROLLER_REVISION), wished)
             stored = [manifest for manifest in kept if not keeping.is_plan(manifest)]
             try:
-                rendered = rendering.render(wished, settings=self.settings(), stored=stored, nodes=nodes)
+                rendered = rendering.render(
+                    wished,
+                    settings=self.settings(),
+                    stored=stored,
+                    nodes=nodes,
+                    decision=decision,
+                    live_floor=number(mapping(live.get("spec")).get("minReplicas"), 1) if live else None,
+                )
             except rendering.GpuUnavailableError:
                 if looked:
                     raise
@@ -204,7 +218,7 @@ class Reconciler:
         if not failures and not leaving:
             await self._prune(wished, rendered)
         try:
-            await self._scale(wished)
+            await self._scale(wished, rendered.floor)
         except RefusedError as error:
             failures.append(error.failure)
         except ApiError as error:
@@ -237,12 +251,12 @@ class Reconciler:
         except NotFoundError:
             self.store.put(await self.gateway.apply(DEPLOYMENT, first, manager=names.REPLICAS_MANAGER))
 
-    async def _scale(self, wished: ModelService) -> None:
+    async def _scale(self, wished: ModelService, floor: int) -> None:
         """The number of pods, when it is ours to write; looks again when the Deployment changed under our hands."""
         key = Key(wished.namespace, wished.name)
         for attempt in range(1, SCALE_ATTEMPTS + 1):
             deployment = self._child(DEPLOYMENT, wished)
-            wish = replicas.wish(wished, deployment) if deployment else None
+            wish = replicas.wish(wished, deployment, floor=floor) if deployment else None
             if deployment is None or wish is None:
                 return
             try:

@@ -1,7 +1,7 @@
 """Who sets the number of pods, and when the controller does: pure rules over the spec and the live Deployment.
 
 `replicas` is never part of the applied Deployment: an apply that once held it and then leaves it out falls back to
-one pod. Under Manual it is applied by a manager of its own, which never leaves it out. Under Metrics the autoscaler
+one pod. Under Manual it is applied by a manager of its own, which never leaves it out. Otherwise the autoscaler
 sets it; the controller only lifts it to the floor, at once instead of at the autoscaler's next round, and out of
 zero, where an autoscaler does nothing. It never lowers what an autoscaler decided.
 """
@@ -17,6 +17,7 @@ from nereus.api.manifests import Manifest
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
 from nereus.controller.kinds import DEPLOYMENT
+from nereus.scaling.hpa import METRIC
 
 
 class Way(Enum):
@@ -34,12 +35,21 @@ class Wish:
     way: Way
 
 
-def wish(service: ModelService, deployment: Mapping[str, Any]) -> Wish | None:
-    """The number of pods to write now, or None when the live one stands."""
+def wish(service: ModelService, deployment: Mapping[str, Any], *, floor: int) -> Wish | None:
+    """The number of pods to write now, or None when the live one stands. `floor` is that of the autoscaler."""
     live = (deployment.get("spec") or {}).get("replicas", 1)
     if service.strategy is Strategy.MANUAL:
         return Wish(service.manual_replicas, Way.APPLY) if live != service.manual_replicas else None
-    return Wish(service.min_replicas, Way.SCALE) if live < service.min_replicas else None
+    return Wish(floor, Way.SCALE) if live < floor else None
+
+
+def written_floor(autoscaler: Mapping[str, Any] | None) -> int | None:
+    """The floor that was last written; None where no autoscaler reads the decision as a metric."""
+    spec = (autoscaler or {}).get("spec") or {}
+    external = (metric.get("external") or {} for metric in spec.get("metrics") or ())
+    reads = any((metric.get("metric") or {}).get("name") == METRIC for metric in external)
+    floor = spec.get("minReplicas", 1)
+    return floor if reads and isinstance(floor, int) else None
 
 
 def applied(service: ModelService, replicas: int) -> Manifest:

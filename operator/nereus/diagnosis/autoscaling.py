@@ -78,6 +78,9 @@ def condition(world: World, now: datetime) -> Condition:
     for finding in (*scaling_failed(world), *blind(world, now)):
         return _said(Truth.FALSE, finding.reason, finding.text)
     if world.autoscaler.condition("ScalingActive").is_true:
+        if service.acts and not world.external_metrics:
+            alone = "Nereus decides through the autoscaler's floor alone: another provider serves external metrics"
+            return _said(Truth.TRUE, Reason.SCALING, f"{alone}; {_bounds(world)}")
         return _said(Truth.TRUE, Reason.SCALING, f"the autoscaler reads its metrics; {_bounds(world)}")
     return _said(Truth.UNKNOWN, Reason.METRICS_PENDING, "the autoscaler has not read its metrics yet")
 
@@ -90,13 +93,19 @@ def status(world: World) -> ScalingStatus:
     """How many pods are wanted and who decided it."""
     service, autoscaler = world.service, world.autoscaler
     if service.strategy is Strategy.MANUAL:
-        return ScalingStatus(desired=world.wanted, message=f"spec.scaling.replicas is {world.wanted}", metrics=None)
+        return _status(desired=world.wanted, message=f"spec.scaling.replicas is {world.wanted}", metrics=None)
     if autoscaler is None or not scales(world):
-        return ScalingStatus(desired=world.wanted, message=_bounds(world), metrics=None)
-    return ScalingStatus(
+        return _status(desired=world.wanted, message=_bounds(world), metrics=None)
+    return _status(
         desired=world.wanted,
         message=f"HorizontalPodAutoscaler: {_decision(autoscaler, world.wanted)}; {_bounds(world)}",
         metrics=tuple(words.trimmed(str(metric), 256) for metric in autoscaler.metrics[:16]) or None,
+    )
+
+
+def _status(*, desired: int, message: str, metrics: tuple[str, ...] | None) -> ScalingStatus:
+    return ScalingStatus.model_validate({}).model_copy(
+        update={"desired": desired, "message": message, "metrics": metrics}
     )
 
 

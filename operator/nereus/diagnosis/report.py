@@ -26,7 +26,7 @@ from nereus.api.reasons import ConditionType, Reason
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
 from nereus.api.status import ConditionStatus, PlanStatus, ReasonStatus, Resolved, Status, TemplateStatus, to_json
-from nereus.diagnosis import alerts, autoscaling, coldstart, gpu, models, words
+from nereus.diagnosis import alerts, autoscaling, coldstart, decided, gpu, models, words
 from nereus.diagnosis.chain import findings
 from nereus.diagnosis.reading import instant, items, mapping, number, stamp, text
 from nereus.diagnosis.reasons import MESSAGE_LIMIT, Group, entries, grouped
@@ -50,6 +50,7 @@ def status(world: World, *, previous: Mapping[str, Any], now: datetime) -> Json:
         autoscaling.condition(world, now),
         alerts.condition(world.alerts, name=service.name),
         *gpu.conditions(world),
+        *decided.conditions(world),
     ]
     same_template = before.template is not None and before.template.hash == (world.template.hash or None)
     return to_json(
@@ -68,7 +69,7 @@ def status(world: World, *, previous: Mapping[str, Any], now: datetime) -> Json:
                 min_replicas=service.min_replicas if _autoscaled(service) else None,
                 max_replicas=service.max_replicas if _autoscaled(service) else None,
             ),
-            scaling=autoscaling.status(world),
+            scaling=decided.status(world, autoscaling.status(world), before=before.scaling),
             # Measurements of this template stay when the pods they were made on are gone.
             cold_start=coldstart.cold_start(world) or (before.cold_start if same_template else None),
             gpu=gpu.status(world, before.gpu if same_template else None),

@@ -51,7 +51,7 @@ def _essence(status: Mapping[str, Any]) -> object:
     at_once = ("observedGeneration", "url", "replicas", "currentReplicas", "selector", "resolved", "template", "plan")
     return (
         {key: status.get(key) for key in at_once},
-        mapping(status.get("scaling")).get("desired"),
+        [mapping(status.get("scaling")).get(key) for key in ("desired", "floor", "limitedBy")],
         [
             (
                 item.get("type"),
@@ -101,7 +101,13 @@ def _changed(previous: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Ev
 
 def _scaled(previous: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     before, after = (mapping(status.get("scaling")) for status in (previous, new))
+    lowest, floor = before.get("floor"), after.get("floor")
+    if isinstance(lowest, int) and isinstance(floor, int) and lowest != floor:
+        newest = next(iter(items(after.get("history"))), {})
+        yield _event("Scaled", f"Scaled floor {text(newest.get('message')) or f'{lowest} -> {floor}'}")
     old, wanted = before.get("desired"), after.get("desired")
+    if isinstance(floor, int) and wanted in (lowest, floor):
+        return  # the floor's own story told it, or tells it next
     if isinstance(old, int) and isinstance(wanted, int) and old != wanted:
         yield _event("Scaled", f"Scaled {old} -> {wanted}: {text(after.get('message'))}")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from nereus.api.decision import ScalingDecision
 from nereus.api.protocol import REPOSITORY, ModelReport, ModelState, PodReport
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
@@ -75,6 +76,8 @@ class World:
     copy of a watch), otherwise an old rollout is taken for the new one. `reports` and `warnings` are by pod uid;
     a report is kept by the caller while a single poll fails. `warnings` holds the newest Warning event of a pod,
     where events are read: it names what the pod's own status does not (a volume that cannot be mounted).
+    `decision` is the newest one on the number of pods and `floor` what it made of the autoscaler's; both None where
+    Nereus does not decide. `external_metrics`: the autoscaler reads the decision as a metric, too.
     `template_settled` says that this template was rolled out before and has not changed since.
     """
 
@@ -91,6 +94,9 @@ class World:
     template_settled: bool = False
     stage: StageInUse = StageInUse()
     gpu: GpuWorld | None = None
+    decision: ScalingDecision | None = None
+    floor: int | None = None
+    external_metrics: bool = False
 
     @classmethod
     def read(
@@ -108,6 +114,9 @@ class World:
         stage: StageInUse | None = None,
         alerts: AlertsInUse | None = None,
         gpu: GpuWorld | None = None,
+        decision: ScalingDecision | None = None,
+        floor: int | None = None,
+        external_metrics: bool = False,
     ) -> World:
         """From manifests; None stands for an object that does not exist."""
         return cls(
@@ -123,6 +132,9 @@ class World:
             stage=stage or StageInUse(),
             alerts=alerts or AlertsInUse(),
             gpu=gpu,
+            decision=decision,
+            floor=floor,
+            external_metrics=external_metrics,
         )
 
     @cached_property

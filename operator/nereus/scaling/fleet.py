@@ -314,6 +314,10 @@ class FleetPolicy:
         if short.any():
             self._forecast(np.flatnonzero(short), minute, most, remember=False)
 
+    def promise(self, service: int, *, latency: float, violations: float) -> None:
+        """Changes the objective of one service: seconds, and the share of requests that may take longer."""
+        self._latency[service], self._violations[service] = latency, violations
+
     def learn_past(self, service: int, minutes: Ints, rates: Floats) -> None:
         """Gives one service its past (rates in inferences per second, per minute since the epoch)."""
         if self._memory.minute < 0 and len(minutes):

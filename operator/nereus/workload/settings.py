@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nereus.api.spec.scaling import Strategy
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -14,6 +16,10 @@ class Settings:
     `prometheus_rule` the same of PrometheusRule. `alert_rules` is Service (rules beside each service), Fleet (one set
     of rules, made elsewhere; thresholds as metrics) or None. `rule_labels` are put on PodMonitors and PrometheusRules,
     for the selectors of the cluster's Prometheus. `alert_pace` below 1 shortens every time of the rules, for tests.
+    `pod_monitor` says whether the cluster knows the PodMonitor kind (scrape annotations are used otherwise).
+    `predictive`: a Prometheus address is configured, so services that name no strategy are Predictive from now on.
+    `external_metrics`: autoscalers can read Nereus's decisions through the External Metrics API.
+    `hpa_tolerance`: the API server knows `behavior.*.tolerance` of autoscalers (Kubernetes 1.35 and later).
     """
 
     sidecar_image: str
@@ -24,3 +30,11 @@ class Settings:
     alert_rules: str = "Service"
     rule_labels: tuple[tuple[str, str], ...] = ()
     alert_pace: float = 1.0
+    predictive: bool = False
+    external_metrics: bool = False
+    hpa_tolerance: bool = False
+
+
+def absent_strategy(settings: Settings) -> Strategy:
+    """What a new service that names no strategy gets."""
+    return Strategy.PREDICTIVE if settings.predictive else Strategy.METRICS

@@ -38,7 +38,7 @@ def deployment(replicas: int) -> dict[str, Any]:
 def test_the_number_is_lifted_to_the_floor_or_set_by_hand_and_never_lowered_otherwise(
     scaling: dict[str, Any], live: int, expected: Wish | None
 ) -> None:
-    assert wish(wished(**scaling), deployment(live)) == expected
+    assert wish(wished(**scaling), deployment(live), floor=wished(**scaling).min_replicas) == expected
 
 
 def test_the_floor_is_written_only_to_the_deployment_that_was_looked_at() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from nereus.api.decision import ScalingDecision
 from nereus.api.service import read
+from nereus.api.spec.scaling import Strategy
 from nereus.scaling.hpa import hpa, problems
 from tests.harness.resources import service
 
@@ -72,3 +74,75 @@ def test_a_metric_of_a_container_that_no_pod_has_is_told() -> None:
     assert problem.path == "spec.scaling.metrics[1].containerResource.container"
     assert "'tritn'" in problem.message
     assert "triton" in problem.message
+
+
+def decided(replicas: int, *, known: bool = True, least: int = 1, most: int = 8) -> ScalingDecision:
+    return ScalingDecision(
+        id="1", at=0.0, replicas=replicas, known=known, least=least, most=most, message="why", limited_by="Nothing"
+    )
+
+
+PREDICTIVE = {"strategy": "Predictive", "minReplicas": 1, "maxReplicas": 8}
+
+
+@pytest.mark.parametrize(
+    ("decision", "live", "expected"),
+    [
+        (decided(5), 1, (5, 8)),
+        (decided(5, most=3), 5, (3, 3)),
+        (decided(2, known=False), 5, (5, 8)),  # unknown holds what is there
+        (decided(2, known=False, most=4), 5, (4, 4)),
+        (decided(4, known=False), None, (4, 8)),  # somebody deleted the autoscaler
+        (None, 5, (5, 8)),  # an operator that just started
+        (None, None, (1, 8)),
+        (None, 20, (8, 8)),
+    ],
+)
+def test_the_floor_is_the_decision_and_stays_while_nothing_is_known(
+    decision: ScalingDecision | None, live: int | None, expected: tuple[int, int]
+) -> None:
+    manifest = hpa(read(service(scaling=PREDICTIVE)), decision=decision, live_floor=live, external=True, tolerance=True)
+    assert manifest is not None
+    spec = manifest["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == expected
+    assert [metric["type"] for metric in spec["metrics"]] == ["External", "ContainerResource"]
+    assert spec["metrics"][0]["external"]["target"] == {"type": "AverageValue", "averageValue": "1"}
+    assert spec["behavior"]["scaleUp"]["tolerance"] == "0"
+
+
+def test_advice_changes_nothing_of_the_autoscaler() -> None:
+    advised = hpa(
+        read(service(scaling={**PREDICTIVE, "mode": "Advise"})), decision=decided(5), live_floor=3, external=True
+    )
+    assert advised == hpa(read(service(scaling={**PREDICTIVE, "strategy": "Metrics"})))
+
+
+def test_what_was_taken_when_the_strategy_was_absent_stays() -> None:
+    old = {**service(scaling={"maxReplicas": 3}), "status": {"resolved": {"strategy": "Metrics"}}}
+    assert read(old, absent_strategy=Strategy.PREDICTIVE).strategy is Strategy.METRICS
+    assert read(service(), absent_strategy=Strategy.PREDICTIVE).strategy is Strategy.PREDICTIVE
+    assert read(service()).strategy is Strategy.METRICS
+
+
+@pytest.mark.parametrize(
+    ("scaling", "words"),
+    [
+        (
+            {
+                "schedules": [
+                    {"name": "s", "timeZone": "Europe/Nowhere", "from": "08:00", "to": "09:00", "maxReplicas": 2}
+                ]
+            },
+            "is not in the time zone database",
+        ),
+    ],
+)
+def test_a_zone_that_does_not_exist_is_named(scaling: dict[str, Any], words: str) -> None:
+    found = problems(read(service(scaling={**PREDICTIVE, **scaling})))
+    assert [words in problem.message for problem in found] == [True]
+
+
+def test_fields_of_the_forecast_are_refused_where_they_would_do_nothing() -> None:
+    found = problems(read(service(scaling={"objective": {"latency": "1s"}})))
+    assert [problem.path for problem in found] == ["spec.scaling.objective"]
+    assert not problems(read(service(scaling={"objective": {"latency": "1s"}}), absent_strategy=Strategy.PREDICTIVE))

@@ -119,7 +119,7 @@ class Alerts(Section):
     latency: Annotated[Duration, Within("1ms", "10m")] | None = Field(
         None,
         description="NereusLatencyHigh fires when a model answers slower than this (99th percentile where Triton"
-        " exports its latency histogram, otherwise the mean). When absent: 500ms.",
+        " exports its latency histogram, otherwise the mean). When absent: scaling.objective.latency, otherwise 500ms.",
     )
     load_failures: ShareAbove | None = Field(
         None, description="Share of model loads that may fail within 15 minutes. When absent: 1%."
