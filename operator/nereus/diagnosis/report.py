@@ -254,6 +254,5 @@ def _understood(condition: Mapping[str, Any]) -> bool:
         ConditionStatus.model_validate(condition)
     except ValidationError:
         return False
-    return text(condition.get("type")) in {kind.value for kind in ConditionType} and (
-        instant(condition.get("lastTransitionTime")) is not None
-    )
+    dated = instant(condition.get("lastTransitionTime")) is not None and condition.get("observedGeneration") is not None
+    return text(condition.get("type")) in {kind.value for kind in ConditionType} and dated
