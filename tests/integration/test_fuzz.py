@@ -90,6 +90,7 @@ def test_garbage_in_annotations_children_and_status_is_put_right(services: Servi
     services.apply(scaling={"minReplicas": 2, "maxReplicas": 4})
     services.until_ready()
     template = services.child("Deployment")["spec"]["template"]
+    applied = services.child("Service")["metadata"]["annotations"][names.ANNOTATION_APPLIED]
     path = f"{MODEL_SERVICES.format(namespace=services.namespace)}/svc"
     revision = next(name for name in services.owned() if name.startswith("ControllerRevision ")).partition(" ")[2]
     deadline, tried = time.monotonic() + SECONDS, 0
@@ -114,13 +115,12 @@ def test_garbage_in_annotations_children_and_status_is_put_right(services: Servi
 
     spoil()
     assert tried
-    applied = services.child("Service")["metadata"]["annotations"][names.ANNOTATION_APPLIED]
-    services.apply(scaling={"minReplicas": 2, "maxReplicas": 5})  # whatever dispute there was, this is a new wish
+    services.apply(scaling={"minReplicas": 2, "maxReplicas": 5})
 
     def right() -> bool:
         annotations = services.child("Service")["metadata"]["annotations"]
         plan = services.child("ConfigMap", names.plan_config_map("svc", 0))["data"]["plan.json"]
-        return annotations[names.ANNOTATION_APPLIED] != applied and "models" in json.loads(plan)
+        return annotations[names.ANNOTATION_APPLIED] == applied and "models" in json.loads(plan)
 
     services.until_true("put right", right, seconds=150)
     services.until_ready(seconds=60)
