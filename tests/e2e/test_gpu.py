@@ -94,7 +94,7 @@ def gpus(kube: Kube) -> Iterator[SimulatedGpus]:
     simulated.start()
     try:
         expected = {resource: str(len(ids)) for resource, ids in SHARES.items()}
-        wait(lambda: simulated.allocatable() == expected, "the simulated GPUs on the node", seconds=60)
+        wait(lambda: simulated.allocatable() == expected, "the simulated GPUs on the node", seconds=120)
         yield simulated
     finally:
         simulated.offer({})
@@ -159,7 +159,7 @@ def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: Wor
 
     # Two halves share one GPU; a third is told why it cannot.
     world.apply("three", gpu={"memory": "6Gi", "isolation": "None"})
-    message = world.wait_reason("Unschedulable", name="three", seconds=60)
+    message = world.wait_reason("Unschedulable", name="three", seconds=120)
     assert "every nvidia.com/gpu that fits None is taken" in message
 
     # Nothing is claimed before it is seen; then the agent on the node sees the pod's process on its slice.
@@ -168,7 +168,7 @@ def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: Wor
     used |= {pid_of(world, name): ("GPU-sim-0", 7.0) for name in ("one", "two")}
     evicted, stays = only_pod(world, "one")["metadata"]["uid"], only_pod(world, "two")["metadata"]["uid"]
     gpus.use(used)
-    world.wait(lambda: condition(world, "slice") == ("True", "LimitEnforced"), "a limit that was seen", seconds=60)
+    world.wait(lambda: condition(world, "slice") == ("True", "LimitEnforced"), "a limit that was seen", seconds=120)
     status = world.service("slice")["status"]["gpu"]
     assert (status["observedPeak"], status["simulated"]) == ("3Gi", True)
     # This Triton has no GPU: the model was loaded on the CPU, and that is said.
@@ -181,15 +181,17 @@ def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: Wor
     assert "nereus_gpu_agent_simulated 1.0" in agent_metrics(world.kube)
 
     # Above the limit where nothing holds it: evicted where that was asked for, and only there.
-    world.wait(lambda: evicted not in {pod["metadata"]["uid"] for pod in world.pods("one")}, "the eviction", seconds=90)
-    world.wait(lambda: "GPUMemoryExceeded" in reasons(world, "two"), "the excess of the other", seconds=60)
+    world.wait(
+        lambda: evicted not in {pod["metadata"]["uid"] for pod in world.pods("one")}, "the eviction", seconds=150
+    )
+    world.wait(lambda: "GPUMemoryExceeded" in reasons(world, "two"), "the excess of the other", seconds=120)
     assert stays == only_pod(world, "two")["metadata"]["uid"]
 
     # A plug-in that dies and comes back changes nothing; a device that is gone is told by name.
     gpus.stop()
     gpus.start()
     gpus.offer({"nvidia.com/gpu": [], "nvidia.com/mig-1g.10gb": ["MIG-sim-1"]})
-    world.wait(lambda: gpus.allocatable().get("nvidia.com/gpu") == "0", "the GPU to be gone", seconds=60)
-    message = world.wait_reason("GPUUnavailable", name="three", seconds=60)
+    world.wait(lambda: gpus.allocatable().get("nvidia.com/gpu") == "0", "the GPU to be gone", seconds=120)
+    message = world.wait_reason("GPUUnavailable", name="three", seconds=120)
     assert "no node offers nvidia.com/gpu: 1 as it was chosen" in message
     assert condition(world, "slice") == ("True", "LimitEnforced")

@@ -161,7 +161,11 @@ class TritonServer:
             environment.pop(name, None)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *self.arguments], stdout=log, stderr=subprocess.STDOUT, env=environment
+                [*command, *self.arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
             )
         if wait:
             self.wait_live()
@@ -207,13 +211,22 @@ class TritonServer:
         """SIGTERM, and the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOP_SECONDS)
+        code = self.process.wait(STOP_SECONDS)
+        self._end_stubs()
+        return code
 
     def kill(self) -> None:
-        """SIGKILL: what a crashed container looks like. The python backend's stubs end with their parent."""
+        """SIGKILL: what a crashed container looks like, where the python backend's stubs end with it."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait(STOP_SECONDS)
+            self._end_stubs()
+
+    def _end_stubs(self) -> None:
+        """A stub that was starting when its parent died waits for it for ever; all are in the session of the parent."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""

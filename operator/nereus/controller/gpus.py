@@ -32,6 +32,8 @@ NODES_MISSING_SECONDS = 3.0
 """While a service waits for a GPU that no node offers: somebody may be preparing one."""
 FORBIDDEN_SECONDS = 300.0
 SHARE_OF_TIME = 0.01
+LATEST_SECONDS = 30.0
+"""A slow API server is spared by looking less often, but a GPU that is gone is told within a minute."""
 AGENTS_SECONDS = 10.0
 STALE_SECONDS = 60.0
 """An answer older than this is dropped: what an agent said a minute ago may be about another pod."""
@@ -107,7 +109,8 @@ class Nodes:
                 log.warning("nodes may not be read, gpu.isolation must be named: %s", error)
             self._known, pause = None, FORBIDDEN_SECONDS
         self._listed = True
-        self._due = self.clock() + max(pause, (self.clock() - began) / SHARE_OF_TIME)
+        spared = min((self.clock() - began) / SHARE_OF_TIME, LATEST_SECONDS)
+        self._due = self.clock() + max(pause, spared)
 
 
 @dataclass
