@@ -190,7 +190,7 @@ def test_kubectl_get_shows_the_documented_columns(api: Api, namespace: str) -> N
     ).body
     names = [column["name"] for column in table["columnDefinitions"]]
     wide = ["Strategy", "GPUMem", "Coldstart"]
-    assert names == ["Name", "Ready", "Reason", "Replicas", "Min", "Max", "GPU", "URL", "Age", *wide]
+    assert names == ["Name", "Ready", "Reason", "Replicas", "Load", "Next", "Min", "Max", "GPU", "URL", "Age", *wide]
     assert [column["name"] for column in table["columnDefinitions"] if column["priority"]] == wide
     shown = dict(zip(names, table["rows"][0]["cells"], strict=True))
     shown.pop("Age")
@@ -199,6 +199,8 @@ def test_kubectl_get_shows_the_documented_columns(api: Api, namespace: str) -> N
         "Ready": "False",
         "Reason": "Unschedulable",
         "Replicas": "1/2",
+        "Load": 1.5,
+        "Next": 2.4,
         "Min": 2,
         "Max": 9,
         "GPU": "MIG",
@@ -227,6 +229,7 @@ def _set_status(api: Api, namespace: str, name: str, **changes: Any) -> Answer:
         "selector": f"serving.nereus.dev/service={name}",
         "url": f"http://{name}.{namespace}.svc:8000",
         "resolved": {"strategy": "Metrics", "minReplicas": 2, "maxReplicas": 9},
+        "scaling": {"load": 1.5, "forecast": 2.4},
         "coldStart": {"samples": 2, "p95": 12.5},
         "gpu": {"mechanism": "MIG", "enforcement": "Hard", "memory": "7.4Gi/9.5Gi Hard"},
         **changes,
