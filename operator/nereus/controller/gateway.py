@@ -22,7 +22,7 @@ from yarl import URL
 from nereus.api import names
 from nereus.api.manifests import Manifest
 from nereus.controller.connection import Connection
-from nereus.controller.errors import ApiError, FencedError, UnavailableError, from_answer
+from nereus.controller.errors import ApiError, FencedError, InvalidError, NotFoundError, UnavailableError, from_answer
 from nereus.controller.kinds import POD, Kind
 
 VERSION = Kind("v1", "Version", "version")
@@ -141,12 +141,25 @@ class Gateway:
         path = kind.path(namespace, name, subresource)
         return await self._write("PATCH", kind, path, body=patch, query=_query(fieldManager=manager), content=MERGE)
 
-    async def replace_status(self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any]) -> Manifest:
-        """Put a status in place of whatever stood there, known to us or not."""
-        patch = [{"op": "add", "path": "/status", "value": status}]
+    async def replace_status(
+        self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any], *, uid: str
+    ) -> Manifest:
+        """Put a status in place of whatever stood there, known to us or not, of exactly this object.
+
+        Raises NotFoundError when the name is held by a successor: what is said of one is not true of the other.
+        """
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
         query = _query(fieldManager=names.STATUS_MANAGER)
         path = kind.path(namespace, name, "status")
-        return await self._write("PATCH", kind, path, body=patch, query=query, content=JSON_PATCH, verb="status")
+        try:
+            return await self._write("PATCH", kind, path, body=patch, query=query, content=JSON_PATCH, verb="status")
+        except InvalidError:  # the server does not say which: a failed test, or a status that it does not take
+            if (await self.get(kind, namespace, name))["metadata"].get("uid") == uid:
+                raise
+            raise NotFoundError(f"{kind} {namespace}/{name} was deleted and made again", status=404) from None
 
     async def create(self, kind: Kind, manifest: Mapping[str, Any]) -> Manifest:
         path = kind.path(manifest["metadata"]["namespace"])

@@ -330,7 +330,7 @@ class Reconciler:
         """Writes the status and its story, and says when to look again."""
         key = Key(resource["metadata"]["namespace"], resource["metadata"]["name"])
         try:
-            wait = await self.statuses.write(key, status)
+            wait = await self.statuses.write(key, status, uid=resource["metadata"]["uid"])
         except NotFoundError:
             return Outcome("gone")
         if wait is None:

@@ -35,10 +35,11 @@ class StatusWriter:
         self._next_slot = 0.0
         self.reasons: dict[Key, str] = {}
 
-    async def write(self, key: Key, status: Mapping[str, Any]) -> float | None:
-        """Write the status unless it stands already. Returns the seconds to wait when it is not time yet.
+    async def write(self, key: Key, status: Mapping[str, Any], *, uid: str) -> float | None:
+        """Write the status of the service with this uid unless it stands already. Returns the seconds to wait when it
+        is not time yet.
 
-        Raises ApiError.
+        Raises ApiError; NotFoundError also when the service was deleted and made again under its name meanwhile.
         """
         self.reasons[key] = _ready_reason(status)
         stored = self._store.get(MODEL_SERVICE, key) or {}
@@ -49,7 +50,7 @@ class StatusWriter:
             wait = self._until_allowed(key)
             if wait > 0:
                 return wait
-        answer = await self._gateway.replace_status(MODEL_SERVICE, key.namespace, key.name, status)
+        answer = await self._gateway.replace_status(MODEL_SERVICE, key.namespace, key.name, status, uid=uid)
         self._store.put(_kept(answer))
         self._written[key] = self._clock()
         return None

@@ -148,7 +148,7 @@ async def test_without_the_lease_nothing_is_written_and_everything_may_be_read()
             gateway.merge(DEPLOYMENT, "ns", "a", {}),
             gateway.create(DEPLOYMENT, MANIFEST),
             gateway.delete(DEPLOYMENT, "ns", "a", uid="u"),
-            gateway.replace_status(MODEL_SERVICE, "ns", "a", {}),
+            gateway.replace_status(MODEL_SERVICE, "ns", "a", {}, uid="u"),
         ):
             with pytest.raises(FencedError):
                 await write

@@ -46,7 +46,7 @@ async def server() -> AsyncIterator[tuple[Scripted, Gateway]]:
         version[0] += 1
         if seen.method == "POST":
             return web.json_response(seen.body)
-        found = service(seen.path.split("/")[-2], **seen.body[0]["value"])
+        found = service(seen.path.split("/")[-2], **seen.body[-1]["value"])
         found["metadata"]["resourceVersion"] = str(version[0])
         return web.json_response(found)
 
@@ -62,7 +62,7 @@ async def test_what_stands_already_is_not_written() -> None:
     async with server() as (api, gateway):
         store = Store()
         store.put(service(**status()))
-        assert await StatusWriter(gateway, store, Clock()).write(KEY, status()) is None
+        assert await StatusWriter(gateway, store, Clock()).write(KEY, status(), uid="svc") is None
         assert api.seen == []
 
 
@@ -72,9 +72,12 @@ async def test_what_matters_is_written_at_once_and_in_the_place_of_whatever_stoo
         store.put(service(garbage=[1, 2]))
         writer = StatusWriter(gateway, store, Clock())
         for reason in ("Creating", "LoadingModels", "Serving"):
-            assert await writer.write(KEY, status(reason)) is None
+            assert await writer.write(KEY, status(reason), uid="svc") is None
         assert [seen.body for seen in api.seen] == [
-            [{"op": "add", "path": "/status", "value": status(reason)}]
+            [
+                {"op": "test", "path": "/metadata/uid", "value": "svc"},
+                {"op": "add", "path": "/status", "value": status(reason)},
+            ]
             for reason in ("Creating", "LoadingModels", "Serving")
         ]
         assert {seen.query["fieldManager"] for seen in api.seen} == {names.STATUS_MANAGER}
@@ -86,12 +89,12 @@ async def test_figures_are_written_once_a_minute_and_the_wait_is_told() -> None:
         store, clock = Store(), Clock()
         store.put(service())
         writer = StatusWriter(gateway, store, clock)
-        await writer.write(KEY, status(p50=1.0))
+        await writer.write(KEY, status(p50=1.0), uid="svc")
         clock.now += 20
-        assert await writer.write(KEY, status(p50=2.0)) == pytest.approx(FIGURES_SECONDS - 20)
+        assert await writer.write(KEY, status(p50=2.0), uid="svc") == pytest.approx(FIGURES_SECONDS - 20)
         assert len(api.seen) == 1
         clock.now += FIGURES_SECONDS - 20
-        assert await writer.write(KEY, status(p50=3.0)) is None
+        assert await writer.write(KEY, status(p50=3.0), uid="svc") is None
         assert len(api.seen) == 2
 
 
@@ -104,7 +107,7 @@ async def test_figures_of_a_fleet_keep_to_its_budget() -> None:
         for tenth in range(10):
             clock.now = 1000.0 + tenth / 10
             for number in range(50):
-                await writer.write(Key("ns", f"s{number}"), status(p50=2.0))
+                await writer.write(Key("ns", f"s{number}"), status(p50=2.0), uid=f"s{number}")
         assert len(api.seen) <= FLEET_PER_SECOND + 1
         assert len(api.seen) >= FLEET_PER_SECOND / 2
 
