@@ -28,6 +28,8 @@ from localcluster.packages import find_tool
 
 START_SECONDS = 60.0
 SERVICE_LABEL = "serving_nereus_dev_service"
+SECRET_HASH = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
+"""bcrypt of "secret", for `basic_auth_users`."""
 
 
 def free_port() -> int:

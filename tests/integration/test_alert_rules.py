@@ -21,9 +21,14 @@ import yaml
 from localcluster.packages import ensure_tools, find_tool
 from localcluster.report import Progress
 from nereus.alerting import rules
+from nereus.controller.explain import firing
 from nereus.controller.loadedrules import PATIENCE_SECONDS, LoadedRules, Verdict
 from nereus.controller.store import Key
 from nereus.diagnosis.alerts import Loading
+from nereus.prometheus.client import Client, Page
+from nereus.prometheus.options import Options
+from tests.harness.prometheus import SECRET_HASH, certificate
+from tests.harness.prometheus import Prometheus as Server
 from tests.harness.tritonserver import free_ports
 from tests.unit.alerting.test_promtool import service
 
@@ -79,10 +84,11 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
 class Watcher:
     """What a service would be told, with a clock that can be turned."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, **options: Any) -> None:
         self.offset = 0.0
         self.woken: list[Key] = []
-        self.loaded = LoadedRules(url, session, self.woken.append, clock=lambda: time.monotonic() + self.offset)
+        source = Client(Options(address=url, **options)) if url else None
+        self.loaded = LoadedRules(source, self.woken.append, clock=lambda: time.monotonic() + self.offset)
 
     async def until(self, group: Json, loading: Loading) -> Verdict:
         deadline = time.monotonic() + 60
@@ -98,7 +104,7 @@ class Watcher:
 async def test_only_what_prometheus_itself_lists_counts_as_installed(prometheus: Prometheus) -> None:
     group = rules.service_group(service())
     async with aiohttp.ClientSession() as session:
-        seen = Watcher(prometheus.url, session)
+        seen = Watcher(prometheus.url)
         await seen.until(group, Loading.PENDING)
         seen.offset = PATIENCE_SECONDS + 1
         await seen.until(group, Loading.MISSING)
@@ -128,7 +134,7 @@ async def test_a_rules_file_that_prometheus_refuses_leaves_the_old_rules_in_plac
     wrong = copy.deepcopy(group)
     wrong["rules"][0]["expr"] = "sum by ("
     async with aiohttp.ClientSession() as session:
-        seen = Watcher(prometheus.url, session)
+        seen = Watcher(prometheus.url)
         await seen.until(group, Loading.PENDING)
         prometheus.write(group)
         assert await prometheus.reload(session) == 200
@@ -144,7 +150,7 @@ async def test_a_rule_that_cannot_be_evaluated_is_quoted(prometheus: Prometheus)
     two = '(vector(1) or label_replace(vector(2), "x", "y", "", ""))'
     failing["rules"][0]["expr"] = f"{two} * on () {two}"
     async with aiohttp.ClientSession() as session:
-        seen = Watcher(prometheus.url, session)
+        seen = Watcher(prometheus.url)
         await seen.until(group, Loading.PENDING)
         prometheus.write(failing)
         assert await prometheus.reload(session) == 200
@@ -153,9 +159,51 @@ async def test_a_rule_that_cannot_be_evaluated_is_quoted(prometheus: Prometheus)
     assert "many-to-many" in verdict.words
 
 
+async def test_behind_tls_and_a_password_rules_and_firing_alerts_are_read_as_well(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path / "pki")
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    group = rules.service_group(service())
+    fires = {"alert": "NereusFires", "expr": "vector(1)", "labels": {"namespace": "prod", "service": "resnet"}}
+    other = {"alert": "NereusFires", "expr": "vector(1)", "labels": {"namespace": "prod", "service": "bert"}}
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump(rules.rules_file(group, {"name": "others", "rules": [fires, other]})))
+    web = {
+        "tls_server_config": {"cert_file": str(cert), "key_file": str(key)},
+        "basic_auth_users": {"nereus": SECRET_HASH},
+    }
+    with Server(tmp_path / "server", rule_files=(file,), web=web) as server:
+        right = {"ca_file": str(cert), "username": "nereus", "password_file": str(password)}
+        await Watcher(server.url, **right).until(group, Loading.LOADED)
+        for wrong, words in (({"password_file": str(cert)}, "401"), ({"ca_file": ""}, "TLS failed")):
+            verdict = await Watcher(server.url, **{**right, **wrong}).until(group, Loading.UNREACHABLE)
+            assert words in verdict.words
+            assert server.url in verdict.words
+        source = Client(Options(address=server.url, **right))
+        deadline = time.monotonic() + 60
+        while not (found := await firing(source, "prod", "resnet", within=20)):
+            assert time.monotonic() < deadline, "the alert does not fire"
+            await asyncio.sleep(0.2)
+        assert [(alert["labels"]["service"], alert["state"]) for alert in found] == [("resnet", "firing")]
+        source.close()
+
+
+async def test_an_incomplete_list_of_rules_does_not_say_that_they_are_missing() -> None:
+    """Thanos answers with a warning when a Prometheus behind it does not; a stand-in, as that takes a Thanos."""
+
+    class Half:
+        async def page(self, path: str, *, within: float, **asked: str) -> Page:
+            assert (path, asked["type"]) == ("rules", "alert")
+            assert within > 0
+            return Page(data={"groups": []}, warnings=("no answer from replica b",))
+
+    watcher = Watcher("")
+    watcher.loaded = LoadedRules(Half(), watcher.woken.append)
+    verdict = await watcher.until(rules.service_group(service()), Loading.UNREACHABLE)
+    assert "no answer from replica b" in verdict.words
+
+
 async def test_what_is_no_prometheus_is_not_believed() -> None:
-    async with aiohttp.ClientSession() as session:
-        silent = Watcher("", session)
-        assert silent.loaded.look(KEY, rules.service_group(service())).loading is Loading.UNASKED
-        nobody = Watcher("http://127.0.0.1:9", session)
-        await nobody.until(rules.service_group(service()), Loading.UNREACHABLE)
+    group = rules.service_group(service())
+    assert Watcher("").loaded.look(KEY, group).loading is Loading.UNASKED
+    await Watcher("http://127.0.0.1:9").until(group, Loading.UNREACHABLE)

@@ -21,12 +21,10 @@ from nereus.prometheus.options import Options
 from nereus.prometheus.queries import FOR_WARM_UP, Query, Scope
 from nereus.prometheus.reader import Reader
 from nereus.prometheus.reading import Freshness, Key, PastLoad, Reading, Wanted
-from tests.harness.prometheus import Exporter, Gate, Pod, Prometheus, certificate, free_port
+from tests.harness.prometheus import SECRET_HASH, Exporter, Gate, Pod, Prometheus, certificate, free_port
 
 SCRAPE, WINDOW = 1.0, 4.0
 PATIENCE = 60.0
-SECRET_HASH = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
-"""bcrypt of "secret"."""
 DAY = 86_400
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import sys
@@ -15,7 +14,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 from kubernetes.aio.config import ConfigException, list_kube_config_contexts
 
 from nereus.controller.connection import connect
@@ -24,8 +22,9 @@ from nereus.controller.gateway import Gateway
 from nereus.controller.kinds import EVENT, MODEL_SERVICE
 from nereus.diagnosis.reading import items, mapping
 from nereus.diagnosis.screen import screen
+from nereus.prometheus import options as prometheus
+from nereus.prometheus.client import Client, QueryError
 
-PROMETHEUS_SECONDS = 5.0
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -39,16 +38,19 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("name", help="of the ModelService")
     parser.add_argument("-n", "--namespace", default="", help="otherwise that of the kubeconfig's context")
     parser.add_argument("--kubeconfig", default="", help="otherwise KUBECONFIG, otherwise ~/.kube/config")
-    parser.add_argument(
-        "--prometheus",
-        metavar="URL",
-        default=os.environ.get("NEREUS_PROMETHEUS_URL", ""),
-        help="shows firing alerts [NEREUS_PROMETHEUS_URL]",
-    )
     parser.add_argument("-w", "--watch", action="store_true", help="again every 2 s, until interrupted")
+    prometheus.add_connection_arguments(
+        parser,
+        lambda name, default: os.environ.get(f"NEREUS_{name}", default),
+        purpose="shows firing alerts [NEREUS_PROMETHEUS_URL, and so on for those below]",
+    )
     given = parser.parse_args(argv)
     try:
-        return asyncio.run(_run(given))
+        metrics = prometheus.connection(given)
+    except prometheus.OptionsError as error:
+        parser.error(str(error))
+    try:
+        return asyncio.run(_run(given, metrics))
     except KeyboardInterrupt:
         return 0
     except (ConfigException, ApiError) as error:
@@ -56,26 +58,29 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
-async def _run(given: argparse.Namespace) -> int:
+async def _run(given: argparse.Namespace, metrics: prometheus.Options) -> int:
     namespace = given.namespace or _context_namespace(given.kubeconfig)
+    source = Client(metrics, threads=1) if metrics.address else None
     gateway = Gateway(await connect(given.kubeconfig), may_write=lambda: False)
     try:
         while True:
-            shown, ready = await _look(gateway, namespace, given.name, given.prometheus)
+            shown, ready = await _look(gateway, namespace, given.name, source, metrics.timeout)
             sys.stdout.write(f"{CLEAR}{shown}" if given.watch and sys.stdout.isatty() else shown)
             sys.stdout.flush()
             if not given.watch:
                 return 0 if ready else 1
             await asyncio.sleep(2)
     finally:
+        if source is not None:
+            source.close()
         await gateway.close()
 
 
-async def _look(gateway: Gateway, namespace: str, name: str, prometheus: str) -> tuple[str, bool]:
+async def _look(gateway: Gateway, namespace: str, name: str, source: Client | None, within: float) -> tuple[str, bool]:
     resource = await gateway.get(MODEL_SERVICE, namespace, name)
     fields = f"involvedObject.kind={MODEL_SERVICE.kind},involvedObject.name={name}"
     events = await gateway.list_objects(EVENT, namespace=namespace, fields=fields)
-    alerts = await _alerts(prometheus, namespace, name) if prometheus else None
+    alerts = await firing(source, namespace, name, within=within) if source else None
     width = min(120, shutil.get_terminal_size((100, 40)).columns)
     shown = screen(resource, events=events, alerts=alerts, now=datetime.now(UTC), width=width)
     conditions = items(mapping(resource.get("status")).get("conditions"))
@@ -83,19 +88,16 @@ async def _look(gateway: Gateway, namespace: str, name: str, prometheus: str) ->
     return shown, ready
 
 
-async def _alerts(url: str, namespace: str, name: str) -> list[dict[str, Any]] | None:
-    """Pending and firing alerts of one service; None when Prometheus does not answer."""
+async def firing(source: Client, namespace: str, name: str, *, within: float) -> list[dict[str, Any]] | None:
+    """Pending and firing alerts of one service; None, and why on standard error, when Prometheus does not say."""
     try:
-        timeout = aiohttp.ClientTimeout(total=PROMETHEUS_SECONDS)
-        address = f"{url.rstrip('/')}/api/v1/alerts"
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session, session.get(address) as answer:
-            found = mapping(json.loads(await answer.read())).get("data")
-    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-        print(f"nereus explain: Prometheus at {url} does not answer: {error!r}", file=sys.stderr)
+        found = (await source.page("alerts", within=within)).data
+    except QueryError as error:
+        print(f"nereus explain: {error.message}", file=sys.stderr)
         return None
     return [
         dict(alert)
-        for alert in items(mapping(found).get("alerts"))
+        for alert in items(found.get("alerts"))
         if mapping(alert.get("labels")).get("namespace") == namespace
         and mapping(alert.get("labels")).get("service") == name
     ]

@@ -8,18 +8,16 @@ expressions in its own way: they are not compared. What changes wakes the servic
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import aiohttp
+from typing import Any, Protocol
 
 from nereus.controller.store import Key
 from nereus.diagnosis.alerts import Loading
 from nereus.diagnosis.reading import items, mapping, text
+from nereus.prometheus.client import Page, QueryError
 
 ASK_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
@@ -48,28 +46,33 @@ class _Wish:
     since: float
 
 
+class Lists(Protocol):
+    """Who is asked; `nereus.prometheus.client.Client` is it. Raises QueryError."""
+
+    async def page(self, path: str, *, within: float, **asked: str) -> Page: ...
+
+
 class LoadedRules:
-    """Keeps what Prometheus answered last. Without an address nobody is asked."""
+    """Keeps what Prometheus answered last. Without a `source` nobody is asked."""
 
     def __init__(
         self,
-        url: str,
-        session: aiohttp.ClientSession,
+        source: Lists | None,
         wake: Callable[[Key], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = url.rstrip("/")
-        self._session = session
+        self._source = source
         self._wake = wake
         self._clock = clock
         self._groups: dict[str, Mapping[str, Mapping[str, Any]]] | None = None
         self._trouble = "it has not been asked yet"
+        self._gaps = ""
         self._wishes: dict[Key, _Wish] = {}
         self._verdicts: dict[Key, Verdict] = {}
 
     def look(self, key: Key, group: Mapping[str, Any]) -> Verdict:
         """Whether this group of rules, wished by a service, is loaded."""
-        if not self._url:
+        if self._source is None:
             return Verdict(Loading.UNASKED)
         rules = {rule["alert"]: rule for rule in group["rules"] if "alert" in rule}
         known = self._wishes.get(key)
@@ -84,7 +87,7 @@ class LoadedRules:
 
     async def run(self) -> None:
         """Ask for ever; only while somebody wants to know."""
-        if not self._url:
+        if self._source is None:
             await asyncio.Event().wait()
         while True:
             began = self._clock()
@@ -95,18 +98,14 @@ class LoadedRules:
 
     async def ask(self) -> None:
         """One question; services whose answer changed are woken."""
+        assert self._source is not None
         try:
-            timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-            address = f"{self._url}/api/v1/rules?type=alert&exclude_alerts=true"
-            async with self._session.get(address, timeout=timeout) as answer:
-                body = await answer.read()
-                if answer.status != 200:
-                    raise ValueError(f"{answer.status} {body[:120]!r}")
-            self._groups = await asyncio.to_thread(parse, body)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            page = await self._source.page("rules", within=ANSWER_SECONDS, type="alert", exclude_alerts="true")
+            self._groups, self._gaps = ours(page.data), "; ".join(page.warnings)
+        except QueryError as error:
             if self._groups is not None:
-                log.warning("Prometheus does not list its rules: %s", error)
-            self._groups, self._trouble = None, str(error) or f"no answer within {ANSWER_SECONDS:.0f} s"
+                log.warning("Prometheus does not list its rules: %s", error.message)
+            self._groups, self._trouble = None, error.message
         for key, wish in list(self._wishes.items()):
             if self._verdicts.get(key) != self._judge(wish):
                 self._wake(key)
@@ -116,6 +115,8 @@ class LoadedRules:
             return Verdict(Loading.UNREACHABLE, self._trouble)
         loaded = self._groups.get(wish.group)
         patient = self._clock() - wish.since < PATIENCE_SECONDS
+        if loaded is None and self._gaps:
+            return Verdict(Loading.UNREACHABLE, f"its list of rules is incomplete: {self._gaps}")
         if loaded is None:
             return Verdict(Loading.PENDING if patient else Loading.MISSING)
         for name, rule in loaded.items():
@@ -129,16 +130,13 @@ class LoadedRules:
         return Verdict(Loading.LOADED)
 
 
-def parse(body: bytes) -> dict[str, Mapping[str, Mapping[str, Any]]]:
-    """Our groups in the answer of /api/v1/rules: by group and alert. Raises ValueError."""
-    answer = json.loads(body)
-    if not isinstance(answer, dict) or answer.get("status") != "success":
-        raise ValueError(f"not the answer of a Prometheus: {body[:120]!r}")
-    found: dict[str, Mapping[str, Mapping[str, Any]]] = {}
-    for group in items(mapping(answer.get("data")).get("groups")):
-        if text(group.get("name")).startswith(PREFIX):
-            found[text(group["name"])] = {text(rule.get("name")): rule for rule in items(group.get("rules"))}
-    return found
+def ours(data: Mapping[str, Any]) -> dict[str, Mapping[str, Mapping[str, Any]]]:
+    """Our groups in the answer of /api/v1/rules: by group and alert."""
+    return {
+        text(group["name"]): {text(rule.get("name")): rule for rule in items(group.get("rules"))}
+        for group in items(data.get("groups"))
+        if text(group.get("name")).startswith(PREFIX)
+    }
 
 
 def _same(wished: Mapping[str, Any] | None, loaded: Mapping[str, Any] | None) -> bool:

@@ -46,6 +46,7 @@ from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Change, Key, Store
 from nereus.controller.subjects import Subjects
+from nereus.prometheus.client import Client
 from nereus.prometheus.reader import Reader
 from nereus.workload.settings import absent_strategy
 
@@ -107,7 +108,9 @@ class Operator:
             namespaces=options.watch_namespaces,
         )
         self.pods = PodStates(self.gateway, lambda key: self.queue.add(key, Priority.PROGRESS), session)
-        self.loaded = LoadedRules(options.prometheus_url, session, lambda key: self.queue.add(key, Priority.ROUTINE))
+        # A connection of its own: a long list of rules keeps no decision waiting.
+        self._rules_source = Client(options.prometheus, threads=1) if options.prometheus.address else None
+        self.loaded = LoadedRules(self._rules_source, lambda key: self.queue.add(key, Priority.ROUTINE))
         self.statuses = StatusWriter(self.gateway, self.store)
         self.nodes = Nodes(self.gateway, self._look_at_gpus)
         self.agents = Agents(options.gpu_agents, session, self._look_at_pod, wanted=lambda: bool(self.nodes.services))
@@ -159,6 +162,8 @@ class Operator:
 
     async def close(self) -> None:
         self._reader.close()
+        if self._rules_source is not None:
+            self._rules_source.close()
         await self.gateway.close()
         await self._lease_gateway.close()
 

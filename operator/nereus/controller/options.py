@@ -24,7 +24,6 @@ class Options:
     namespace: str
     identity: str
     watch_namespaces: tuple[str, ...]
-    prometheus_url: str
     http_host: str
     http_port: int
     workers: int
@@ -119,7 +118,6 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
             rule_labels=tuple((label[0], label[1]) for label in labels),
             predictive=bool(metrics.address),
         ),
-        prometheus_url=metrics.address,
         namespace=given.namespace,
         identity=given.identity,
         watch_namespaces=tuple(filter(None, (name.strip() for name in given.watch_namespaces.split(",")))),

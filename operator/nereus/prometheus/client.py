@@ -1,4 +1,4 @@
-"""One query to one Prometheus-compatible server: prometheus-api-client, with the deadlines and the honesty it lacks.
+"""One question to one Prometheus-compatible server: prometheus-api-client, with the deadlines and the honesty it lacks.
 
 The library has blocking calls, drops the warnings of an answer and has no limit on time or size. So its session is
 replaced by one that reads the body under a deadline, keeps the whole envelope and turns every way to fail into a
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import requests
 import urllib3
@@ -36,12 +36,16 @@ MOST_BYTES = 512 << 20
 """Larger answers are refused: they would be the operator's memory. 10,000 services of 20 models give about 60 MB."""
 LONGEST_GET = 4000
 """Characters of a query that still go into the address: proxies that check rights often allow GET alone."""
-RESULT = re.compile(r'"result"\s*:\s*\[\s*')
+LISTED = re.compile(r'"(result|groups)"\s*:\s*\[\s*')
+"""Where the one long list of an answer begins: of series, or of groups of rules."""
 BETWEEN, BLANK = re.compile(r"[\s,]*"), re.compile(r"\s*")
 DECODER = json.JSONDecoder()
 
 Row = dict[str, Any]
-Call = Callable[[PrometheusConnect], Any]
+T = TypeVar("T")
+Query = Callable[[PrometheusConnect], Any]
+QUERIES = ("/query", "/query_range")
+"""Paths whose answers are lists of series."""
 
 
 class QueryError(Exception):
@@ -59,6 +63,14 @@ class Answer:
     """Rows as Prometheus gives them. `warnings` are not empty when the server says that the answer is incomplete."""
 
     rows: Sequence[Row]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What another page of the API holds under `data`; `warnings` as in `Answer`."""
+
+    data: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
 
 
@@ -88,18 +100,31 @@ class Client:
 
     async def instant(self, query: str, *, within: float) -> Answer:
         """See `Source`."""
-        return await self._run(lambda library: library.custom_query(query), within)
+        return await self._query(lambda library: library.custom_query(query), within)
 
     async def span(self, query: str, *, start: float, end: float, step: float, within: float) -> Answer:
         """See `Source`."""
         first, last = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
-        return await self._run(lambda library: library.custom_query_range(query, first, last, f"{step:g}"), within)
+        return await self._query(lambda library: library.custom_query_range(query, first, last, f"{step:g}"), within)
+
+    async def page(self, path: str, *, within: float, **asked: str) -> Page:
+        """What `/api/v1/<path>` says, such as `rules` or `alerts`. Raises QueryError."""
+        url = f"{self._options.address}/api/v1/{path}"
+
+        def call(session: _Session, _: PrometheusConnect) -> Page:
+            envelope = session.request("GET", url=url, params=asked).json()
+            return Page(data=envelope["data"], warnings=session.warnings)
+
+        return await self._run(call, within)
 
     def close(self) -> None:
         """Does not wait for calls under way; they end with their deadline."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, call: Call, within: float) -> Answer:
+    async def _query(self, query: Query, within: float) -> Answer:
+        return await self._run(lambda session, library: Answer(rows=query(library), warnings=session.warnings), within)
+
+    async def _run(self, call: Callable[[_Session, PrometheusConnect], T], within: float) -> T:
         deadline = time.monotonic() + within
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._call, call, deadline)
         try:
@@ -107,14 +132,13 @@ class Client:
         except TimeoutError:
             raise self._slow(within) from None
 
-    def _call(self, call: Call, deadline: float) -> Answer:
+    def _call(self, call: Callable[[_Session, PrometheusConnect], T], deadline: float) -> T:
         left = deadline - time.monotonic()
         if left <= 0:
             raise self._slow(0)
         session, library = self._connection()
         session.deadline = deadline
-        rows = call(library)
-        return Answer(rows=rows, warnings=session.warnings)
+        return call(session, library)
 
     def _connection(self) -> tuple[_Session, PrometheusConnect]:
         """One session per thread: they are not made to be shared."""
@@ -190,7 +214,7 @@ class _Session(requests.Session):
             ):
                 raise self._late("no answer") from None
             raise QueryError(Freshness.UNREACHABLE, f"{address} cannot be reached: {_inner(error)}") from None
-        envelope = self._envelope(response, body)
+        envelope = self._envelope(response, body, of_series=given["url"].endswith(QUERIES))
         self.warnings = _warnings(envelope)
         response._content = b""
         response.json = lambda **_: envelope  # type: ignore[method-assign]  # parsed once, not again by the library
@@ -231,7 +255,7 @@ class _Session(requests.Session):
             f"{self._options.address}: {what} in time: look at its load, or raise --prometheus-timeout",
         )
 
-    def _envelope(self, response: requests.Response, body: bytes) -> dict[str, Any]:
+    def _envelope(self, response: requests.Response, body: bytes, *, of_series: bool) -> dict[str, Any]:
         """The JSON object of a good answer; raises QueryError for every other one."""
         address, status = self._options.address, response.status_code
         if status in (401, 403):
@@ -249,8 +273,8 @@ class _Session(requests.Session):
         if status >= 500 or status == 429:
             raise QueryError(Freshness.UNREACHABLE, f"{address} answered {status}: {_start(body)}")
         data = envelope.get("data") if isinstance(envelope, dict) else None
-        rows = data.get("result") if isinstance(data, dict) else None
-        if status != 200 or not isinstance(rows, list) or not all(map(_is_row, rows)):
+        rows = data.get("result") if isinstance(data, dict) and of_series else []
+        if status != 200 or not isinstance(data, dict) or not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise QueryError(
                 Freshness.NOT_PROMETHEUS,
                 f"{address} answered {status} and not as a Prometheus does: check the address and its path",
@@ -264,7 +288,7 @@ def parse(body: bytes) -> Any:
     interpreter, and with it the event loop, for as long as that takes."""
     try:
         text = body.decode()
-        start = RESULT.search(text)
+        start = LISTED.search(text)
         if not start:
             return json.loads(text)
         rows, position = [], start.end()
@@ -273,7 +297,7 @@ def parse(body: bytes) -> Any:
             rows.append(row)
             position = BLANK.match(text, position).end()  # type: ignore[union-attr]  # as above
         envelope = json.loads(f"{text[: start.end()]}{text[position:]}")
-        envelope["data"]["result"] = rows
+        envelope["data"][start[1]] = rows
     except (ValueError, LookupError, TypeError):
         return None
     return envelope

@@ -10,7 +10,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 DEFAULT_TIMEOUT = 10.0
@@ -89,10 +89,20 @@ def split_matchers(text: str) -> list[str]:
     return [part for part in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', text) if part.strip()]
 
 
-def add_arguments(parser: argparse.ArgumentParser, variable: Callable[[str, str], str]) -> None:
-    """Adds the flags; `variable(name, default)` gives the value of `NEREUS_<name>`."""
+Variable = Callable[[str, str], str]
+"""`variable(name, default)` gives the value of `NEREUS_<name>`."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, variable: Variable) -> None:
+    """Adds every flag."""
+    add_connection_arguments(parser, variable, purpose="address; empty: no load is read")
+    _add_reading_arguments(parser, variable)
+
+
+def add_connection_arguments(parser: argparse.ArgumentParser, variable: Variable, *, purpose: str) -> None:
+    """Adds the flags for whoever only asks."""
     add = parser.add_argument_group("Prometheus").add_argument
-    add("--prometheus", metavar="URL", default=variable("PROMETHEUS_URL", ""), help="address; empty: no load is read")
+    add("--prometheus", metavar="URL", default=variable("PROMETHEUS_URL", ""), help=purpose)
     add("--prometheus-token-file", default=variable("PROMETHEUS_TOKEN_FILE", ""), help="bearer token, read at each use")
     add("--prometheus-username", default=variable("PROMETHEUS_USERNAME", ""), help="for basic authentication")
     add("--prometheus-password-file", default=variable("PROMETHEUS_PASSWORD_FILE", ""))
@@ -118,7 +128,12 @@ def add_arguments(parser: argparse.ArgumentParser, variable: Callable[[str, str]
         metavar="SECONDS",
         type=float,
         default=variable("PROMETHEUS_TIMEOUT", f"{DEFAULT_TIMEOUT:g}"),
+        help="for one answer, at most",
     )
+
+
+def _add_reading_arguments(parser: argparse.ArgumentParser, variable: Variable) -> None:
+    add = parser.add_argument_group("What is read from Prometheus").add_argument
     add(
         "--prometheus-matchers",
         default=variable("PROMETHEUS_MATCHERS", ""),
@@ -152,13 +167,8 @@ def add_arguments(parser: argparse.ArgumentParser, variable: Callable[[str, str]
     )
 
 
-def from_arguments(given: argparse.Namespace) -> Options:
-    """Raises OptionsError."""
-    names = [name.strip() for name in given.prometheus_labels.split(",")]
-    if len(names) != 3:
-        raise OptionsError(
-            f"--prometheus-labels {given.prometheus_labels}: three names are needed: namespace,pod,service"
-        )
+def connection(given: argparse.Namespace) -> Options:
+    """From `add_connection_arguments`. Raises OptionsError."""
     return Options(
         address=given.prometheus.rstrip("/"),
         bearer_token_file=given.prometheus_token_file,
@@ -170,6 +180,18 @@ def from_arguments(given: argparse.Namespace) -> Options:
         insecure=given.prometheus_insecure == "true",
         headers=_headers(given.prometheus_headers),
         timeout=given.prometheus_timeout,
+    )
+
+
+def from_arguments(given: argparse.Namespace) -> Options:
+    """From `add_arguments`. Raises OptionsError."""
+    names = [name.strip() for name in given.prometheus_labels.split(",")]
+    if len(names) != 3:
+        raise OptionsError(
+            f"--prometheus-labels {given.prometheus_labels}: three names are needed: namespace,pod,service"
+        )
+    return replace(
+        connection(given),
         matchers=given.prometheus_matchers,
         labels=Labels(namespace=names[0], pod=names[1], service=names[2]),
         scrape_interval=given.prometheus_scrape_interval,
