@@ -173,7 +173,7 @@ async def test_behind_tls_and_a_password_rules_and_firing_alerts_are_read_as_wel
         "basic_auth_users": {"nereus": SECRET_HASH},
     }
     with Server(tmp_path / "server", rule_files=(file,), web=web) as server:
-        right = {"ca_file": str(cert), "username": "nereus", "password_file": str(password)}
+        right: Json = {"ca_file": str(cert), "username": "nereus", "password_file": str(password)}
         await Watcher(server.url, **right).until(group, Loading.LOADED)
         for wrong, words in (({"password_file": str(cert)}, "401"), ({"ca_file": ""}, "TLS failed")):
             verdict = await Watcher(server.url, **{**right, **wrong}).until(group, Loading.UNREACHABLE)
