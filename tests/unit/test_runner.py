@@ -12,7 +12,7 @@ from tests import tiers
 from tests.tiers import CannotPrepareError, Tier
 
 
-def tier(tmp_path: Path, body: str, *, lack: str | None = None, trouble: str = "") -> Tier:
+def tier(tmp_path: Path, body: str, *, lack: str | None = None, trouble: str = "", second_look: int = 0) -> Tier:
     """A tier whose only file has this content."""
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     (tmp_path / "test_it.py").write_text(body)
@@ -21,7 +21,7 @@ def tier(tmp_path: Path, body: str, *, lack: str | None = None, trouble: str = "
         if trouble:
             raise CannotPrepareError(trouble)
 
-    return Tier(name="unit", paths=(str(tmp_path),), lack=lambda: lack, prepare=prepare)
+    return Tier(name="unit", paths=(str(tmp_path),), lack=lambda: lack, prepare=prepare, second_look=second_look)
 
 
 def test_passed_failed_broken_and_skipped_tests_are_counted(tmp_path: Path) -> None:
@@ -36,6 +36,38 @@ def test_passed_failed_broken_and_skipped_tests_are_counted(tmp_path: Path) -> N
     outcome = runner.run(tier(tmp_path, body))
     assert (outcome.passed, outcome.failed, outcome.skipped) == (1, 2, 1)
     assert outcome.verdict == "FAILED"
+
+
+UNSTEADY = """
+import pathlib
+MARK = pathlib.Path(__file__).with_name("mark")
+def test_steady(): pass
+def test_unsteady():
+    first = not MARK.exists()
+    MARK.touch()
+    assert not first
+"""
+
+
+def test_what_passes_only_at_the_second_look_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    outcome = runner.run(tier(tmp_path, UNSTEADY, second_look=1))
+    assert (outcome.passed, outcome.failed, outcome.verdict) == (2, 0, "passed")
+    (name,) = outcome.unsteady
+    assert name.endswith("test_it.py::test_unsteady")
+    runner._report([outcome])
+    assert f"UNSTEADY: failed first and passed when run once more: {name}" in capfd.readouterr().out
+
+
+def test_a_test_that_fails_twice_or_beside_too_many_others_has_failed(tmp_path: Path) -> None:
+    outcome = runner.run(tier(tmp_path, f"{UNSTEADY}\ndef test_b(): assert False", second_look=2))
+    assert (outcome.passed, outcome.failed, len(outcome.unsteady)) == (2, 1, 1)
+    (tmp_path / "mark").unlink()
+    outcome = runner.run(tier(tmp_path, f"{UNSTEADY}\ndef test_b(): assert False", second_look=1))
+    assert (outcome.passed, outcome.failed, outcome.unsteady) == (1, 2, ())
+
+
+def test_a_unit_test_has_no_second_look() -> None:
+    assert {tier.name: tier.second_look for tier in tiers.TIERS}["unit"] == 0
 
 
 def test_a_tier_without_tests_fails(tmp_path: Path) -> None:
