@@ -40,6 +40,8 @@ PODS_PER_NODE = 400
 HPA_SYNC = "300s"
 """There is no metrics API here: each evaluation ends in two events that say so, which a real cluster does not have. At
 the default of 15 s they were the larger part of what the API server did on an idle fleet."""
+PROBE_SECONDS = 1.0
+"""Between two measured changes: each replaces pods, so that more at once would measure the API server's own work."""
 SAY_SECONDS = 5.0
 POLL_SECONDS = 0.5
 LOOKS = 'nereus_operator_reconcile_seconds_count{outcome="'
@@ -153,7 +155,7 @@ class Bench:
             for service in probed:
                 sent[service] = time.monotonic()
                 await self.fleet.apply(service, pod_annotation=stamp)
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(PROBE_SECONDS)
             await self.until("all applied", lambda _: len(applied) == len(sent), limit=LATE_SECONDS, or_go_on=True)
             for task in (churn, watching):
                 if task.done() and (error := task.exception()):

@@ -77,6 +77,7 @@ class PodStates:
     _of: dict[Key, set[str]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _unsettled: int = 0
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def watch(self, service: Key, pods: Iterable[Manifest], *, settled: bool) -> None:
         """These are the pods of a service now. While it is not settled they are asked every two seconds."""
@@ -116,6 +117,10 @@ class PodStates:
         found = {uid: self._pods[uid].warning for uid in self._of.get(service, ())}
         return {uid: warning for uid, warning in found.items() if warning}
 
+    def knows(self, service: Key) -> bool:
+        """Whether any pod of a service is watched."""
+        return service in self._of
+
     def unasked(self, service: Key, *, tries: int = 1) -> bool:
         """Whether a running pod has never reported and failed to less often than this: its report is a moment away."""
         found = [self._pods[uid] for uid in self._of.get(service, ())]
@@ -127,13 +132,21 @@ class PodStates:
             now = self.clock()
             due = sorted((pod.due, uid) for uid, pod in self._pods.items() if pod.due <= now and not pod.busy)
             self._unsettled = sum(pod.every == UNSETTLED_SECONDS for pod in self._pods.values())
-            for _, uid in due[: AT_ONCE - len(self._tasks)]:
-                pod = self._pods[uid]
+            for _, uid in due:
+                await self._slots.acquire()
+                pod = self._pods.get(uid)
+                if pod is None:  # gone while others were asked
+                    self._slots.release()
+                    continue
                 pod.busy = True
                 task = asyncio.create_task(self._ask(uid, pod))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._answered)
             await asyncio.sleep(TICK_SECONDS)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
 
     async def _ask(self, uid: str, pod: _Watched) -> None:
         before = _meaning(pod)
