@@ -54,6 +54,7 @@ from nereus.workload import keeping
 from nereus.workload.settings import Settings, absent_strategy
 
 RESYNC_SECONDS = 600.0
+SILENCE_SECONDS = 60.0
 SOONEST_SECONDS, LATEST_SECONDS = 1.5, 15.0
 """How soon a service that is not settled is looked at again: often at first, less often the longer it takes."""
 REPORT_WAIT_SECONDS = 15.0
@@ -349,10 +350,13 @@ class Reconciler:
         return Outcome(outcome.word, min(moment for moment in again if moment is not None))
 
     def _pace(self, status: Mapping[str, Any]) -> float:
-        # Rules and GPU agents are polled: what they say otherwise wakes a service by itself.
+        # Rules and GPU agents are polled, autoscalers are watched: what they say otherwise wakes a service by itself.
         unknown = {item.get("type") for item in _conditions(status) if item.get("status") == Truth.UNKNOWN}
-        if _settled(status) and unknown <= {ConditionType.ALERTS_INSTALLED, ConditionType.GPU_MEMORY_ENFORCED}:
-            return RESYNC_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - spreads work, guards nothing
+        unknown -= {ConditionType.ALERTS_INSTALLED, ConditionType.GPU_MEMORY_ENFORCED}
+        if _settled(status) and unknown <= {ConditionType.SCALING_ACTIVE}:
+            # An autoscaler that says nothing is blind after a grace, which no event tells.
+            pause = SILENCE_SECONDS if unknown else RESYNC_SECONDS
+            return pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads work, guards nothing
         since = instant(_condition(status, ConditionType.READY).get("lastTransitionTime"))
         age = (self.now() - since).total_seconds() if since else 0.0
         return min(max(SOONEST_SECONDS, age / 20), LATEST_SECONDS)
