@@ -45,6 +45,8 @@ def differences(desired: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[st
 
 
 def _compare(desired: Any, live: Any, path: str) -> Iterator[str]:
+    if isinstance(desired, dict | list) and desired == live and repr(desired) == repr(live):
+        return  # what most of it comes to, for a fraction of the time; in Python, 1 equals True
     keys = _KEYS.get(path.rpartition(".")[2])
     if isinstance(desired, dict) and (live is None or isinstance(live, dict)):
         yield from _mapping(desired, live or {}, path)

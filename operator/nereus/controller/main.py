@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import time
@@ -58,6 +59,9 @@ LEAVING_SECONDS = 10.0
 """When to look again at a service whose namespace is being deleted: it ought to be gone by then."""
 TOLERANCE_SINCE = (1, 35)
 """Kubernetes where `behavior.*.tolerance` of autoscalers is on without a feature gate (beta)."""
+GC_THRESHOLDS = (50_000, 20, 20)
+"""Python looks for cycles after 700 new objects by default; a list of the API server makes a hundred thousand, without
+any."""
 FINISH_SECONDS = 5.0
 """How long work that has begun may take to end after SIGTERM: one write with its deadline."""
 
@@ -69,6 +73,7 @@ def run(argv: Sequence[str]) -> int:
     options = parse(argv)
     logs.configure(level=options.log_level, form=options.log_format)
     try:
+        gc.set_threshold(*GC_THRESHOLDS)
         return asyncio.run(_serve(options))
     except ConfigException as error:
         log.error("no way to the API server: %s; run in a pod with a ServiceAccount, or set KUBECONFIG", error)

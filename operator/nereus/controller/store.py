@@ -11,7 +11,7 @@ import json
 import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -46,9 +46,22 @@ class _Entry:
     uid: str
     resource_version: str
     text: bytes
+    owner: Key | None
+    _meaning: list[_Meaning] = field(default_factory=list)
+
+    def meaning(self, kind: Kind) -> _Meaning:
+        """Found out when a newer state is compared with this one, which for most of a fleet is never."""
+        if not self._meaning:
+            relevant, figures = _split(kind, _parsed(self))
+            self._meaning.append(_Meaning(digest(relevant), digest(figures)))
+        return self._meaning[0]
+
+
+class _Meaning(NamedTuple):
+    """Digests of what a reconcile acts upon, and of what is only shown."""
+
     relevant: str
     figures: str
-    owner: Key | None
 
 
 class Store:
@@ -68,14 +81,10 @@ class Store:
         last_seen = known.resource_version if known and known.uid == uid else self._gone.get(uid)
         if last_seen is not None and not newer(version, last_seen):
             return Change.NONE
-        slim = _slim(manifest)
-        relevant, figures = _split(kind, slim)
         entry = _Entry(
             uid=uid,
             resource_version=version,
-            text=zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1),
-            relevant=digest(relevant),
-            figures=digest(figures),
+            text=zlib.compress(json.dumps(_slim(manifest), separators=(",", ":")).encode(), 1),
             owner=owner_of(manifest),
         )
         if known is not None and known.owner != entry.owner:
@@ -83,9 +92,12 @@ class Store:
         self._objects[kind][where] = entry
         if entry.owner is not None and kind is not MODEL_SERVICE:
             self._children[entry.owner].add((kind, where))
-        if known is None or (known.uid, known.relevant) != (uid, entry.relevant):
+        if known is None or known.uid != uid:
             return Change.RELEVANT
-        return Change.NONE if known.figures == entry.figures else Change.FIGURES
+        before, after = known.meaning(kind), entry.meaning(kind)
+        if before.relevant != after.relevant:
+            return Change.RELEVANT
+        return Change.NONE if before.figures == after.figures else Change.FIGURES
 
     def remove(self, kind: Kind, key: Key, *, uid: str, resource_version: str) -> bool:
         """Forget an object that the watch shows no longer; False when it was not known or has a successor.
