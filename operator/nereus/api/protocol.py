@@ -55,8 +55,9 @@ class ModelPlan:
     config_text < fields_text. `removes` are paths such as `dynamic_batching` that are cleared below fields_text: how
     "Off" is said, which no text can say. `revision` and `checksum` pin a downloaded source; `credentials` is the
     directory where its Secret is mounted. `repository` says that the source holds many models,
-    each under its own name. These four are written only where they are given, so that a plan without them is the same
-    text in every release.
+    each under its own name. Models with a smaller `load_order` are loaded first; a load may take `load_seconds` (0: no
+    limit); without an `optional` model a pod may take requests. These are written only where they are given, so that a
+    plan without them is the same text in every release.
     """
 
     name: str
@@ -71,9 +72,12 @@ class ModelPlan:
     checksum: str = ""
     credentials: str = ""
     repository: bool = False
+    load_order: int = 0
+    load_seconds: float = 0.0
+    optional: bool = False
 
     def to_json(self) -> str:
-        later = ("revision", "checksum", "credentials", "repository")
+        later = ("revision", "checksum", "credentials", "repository", "load_order", "load_seconds", "optional")
         data = {name: value for name, value in asdict(self).items() if value or name not in later}
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 

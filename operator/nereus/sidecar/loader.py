@@ -5,6 +5,9 @@ So a Triton that crashed, a sidecar that restarted and a plan that changed are o
 model behind the one that serves and swaps only when that worked; a change that fails therefore leaves the old model
 serving. When the server restarts after such a failure, the publication that worked last is put back until the change
 can be loaded.
+
+Models are loaded in the order that the plan gives them. A load that takes longer than its plan allows is told as a
+failure and holds up nothing any more; Triton cannot stop it, so how it ends counts whenever that is.
 """
 
 from __future__ import annotations
@@ -42,7 +45,9 @@ class Loader:
     triton: TritonClient
     keeper: Keeper
     drifts: Drifts
+    parallel: int = PARALLEL_LOADS
     _loads: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _overdue: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _was_ready: bool = False
 
     async def run(self) -> None:
@@ -57,9 +62,10 @@ class Loader:
                 except TimeoutError:
                     pass
         finally:
-            for task in self._loads.values():
+            under_way = [*self._loads.values(), *self._overdue.values()]
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(*self._loads.values(), return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def turn(self) -> bool:
         """One look at everything. True while there is something left to do soon."""
@@ -178,9 +184,16 @@ class Loader:
                 record.fallback_at = record.retry_at
                 self._start_load(record, good)
             return
-        limit = PARALLEL_LOADS_SERVING if self._was_ready else PARALLEL_LOADS
-        if len(self._loads) < limit:
+        limit = PARALLEL_LOADS_SERVING if self._was_ready else self.parallel
+        if len(self._loads) < limit and self._is_next(record):
             self._start_load(record, wanted)
+
+    def _is_next(self, record: Record) -> bool:
+        """Whether everything that the plan wants loaded before is loaded, or cannot be for now."""
+        if record.plan is None:
+            return True
+        first = [other for other in self.board.planned if other.plan and other.plan.load_order < record.plan.load_order]
+        return all(other.settled for other in first)
 
     def _start_load(self, record: Record, publication: Publication) -> None:
         if not self._publish(record, publication):
@@ -193,18 +206,23 @@ class Loader:
         started = time.monotonic()
         name = record.name
         try:
-            narration = asyncio.create_task(_narrate(name, started))
+            limit_seconds = record.plan.load_seconds if record.plan else 0.0
+            beside = [asyncio.create_task(_narrate(name, started))]
+            if limit_seconds:
+                beside.append(asyncio.create_task(self._deadline(record, publication, limit_seconds)))
             try:
-                await self.triton.load(name, beside_clients=self._was_ready)
+                # A load with a limit may go on while clients come: it must not hold a thread that serves them.
+                await self.triton.load(name, beside_clients=self._was_ready or bool(limit_seconds))
             finally:
-                narration.cancel()
+                for task in beside:
+                    task.cancel()
             seconds = time.monotonic() - started
             record.loaded, record.good, record.loaded_at = publication.digest, publication, time.monotonic()
             record.load_seconds = round(seconds, 3)
             record.loads += 1
             await self.drifts.learn(name)
             if publication is record.wanted:
-                record.failed = ""
+                record.failed = record.load_message = ""
             for other in self.board.planned:
                 if other.wanted is not None and other.failed and "ensemble_scheduling" in other.wanted.config_text:
                     other.retry_at = 0.0  # it may have waited for this model
@@ -218,8 +236,18 @@ class Loader:
         finally:
             record.loading = False
             self._loads.pop(name, None)
+            self._overdue.pop(name, None)
             self._remember(record)
             self.board.ring()
+
+    async def _deadline(self, record: Record, publication: Publication, seconds: float) -> None:
+        """Calls a load that is not done in time a failure, and lets the next ones begin."""
+        await asyncio.sleep(seconds)
+        if record.name in self._loads:
+            self._overdue[record.name] = self._loads.pop(record.name)
+        record.load_failures += 1
+        self._failed(record, publication, _overdue_words(seconds))
+        self.board.ring()
 
     def _failed(self, record: Record, publication: Publication, message: str) -> None:
         first, longest = RETRY_SECONDS
@@ -268,13 +296,20 @@ class Loader:
 
     def _tidy(self) -> None:
         in_use = self.keeper.in_use()
-        if in_use is None or self._loads:
+        if in_use is None or self._loads or self._overdue:
             return
         try:
             for name in self.repository.drop_sources(in_use):
                 logs.info("removed a source that is no longer used", source=name)
         except OSError as error:
             logs.warning("an old source cannot be removed", why=str(error))
+
+
+def _overdue_words(seconds: float) -> str:
+    return (
+        f"not loaded within load.timeout ({seconds:g} s): Triton cannot stop a load that has begun, and serves the"
+        " model when it ends well; if it hangs, correct the model and delete the pod"
+    )
 
 
 async def _narrate(name: str, started: float) -> None:

@@ -28,7 +28,7 @@ from nereus.sidecar.drain import Drain, DrainSettings
 from nereus.sidecar.drift import Drifts
 from nereus.sidecar.fetch import FetchContext, Limits
 from nereus.sidecar.keeper import Keeper
-from nereus.sidecar.loader import Loader
+from nereus.sidecar.loader import PARALLEL_LOADS, Loader
 from nereus.sidecar.repository import Repository
 from nereus.sidecar.server import Heartbeat, application
 from nereus.sidecar.state import Board, Moments
@@ -63,7 +63,8 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
     )
     limits = Limits(max_bytes=arguments.max_source_bytes, max_files=arguments.max_source_files)
     keeper = Keeper(board, repository, FetchContext(limits=limits), look_seconds=arguments.look_seconds)
-    loader = Loader(board, repository, triton, keeper, Drifts(triton, every_seconds=2 * arguments.look_seconds))
+    drifts = Drifts(triton, every_seconds=2 * arguments.look_seconds)
+    loader = Loader(board, repository, triton, keeper, drifts, parallel=arguments.parallel_loads)
     settings = DrainSettings(
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
@@ -181,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         default=5.0,
         help="how often a mounted source is looked at; Triton's statistics and configuration half as often",
     )
+    add("--parallel-loads", type=int, default=PARALLEL_LOADS, help="how many models a starting pod loads at once")
     add("--max-source-bytes", type=int, default=Limits.max_bytes, help="largest source, packed and unpacked")
     add("--max-source-files", type=int, default=Limits.max_files, help="most files in one source")
     add("--log-level", default=os.environ.get("NEREUS_LOG_LEVEL", "INFO"), help="also: NEREUS_LOG_LEVEL")

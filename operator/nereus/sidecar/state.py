@@ -16,6 +16,7 @@ from nereus.api.protocol import REPOSITORY, ModelPlan, ModelReport, ModelState, 
 from nereus.triton.cost import Fit
 
 MAX_MESSAGE_BYTES = 1024
+FAILED = (ModelState.FETCH_FAILED, ModelState.CONFIG_INVALID, ModelState.LOAD_FAILED)
 DRIFT_SHOWN_SECONDS = 600.0
 """How long it is said of a model that somebody had changed it and that it was put right."""
 
@@ -76,6 +77,16 @@ class Record:
     def is_repository(self) -> bool:
         """Whether this is no model but the repository that `members` are from (None: not known yet)."""
         return self.name == REPOSITORY
+
+    @property
+    def settled(self) -> bool:
+        """Whether models that come after this one may be loaded: it serves what is wanted, or does not for now."""
+        return self.state in (*FAILED, ModelState.READY)
+
+    @property
+    def dispensable(self) -> bool:
+        """Whether a pod may take requests without it."""
+        return self.plan is not None and self.plan.optional and self.state in FAILED
 
     @property
     def prepared(self) -> bool:
@@ -185,7 +196,7 @@ class Board:
         """Why this pod shall get no requests, given the models that Triton says are ready; empty when it may.
 
         Until the first time, every model of the plan must serve. From then on, every model that ever served must: a
-        later change that fails takes no pod out of service.
+        later change that fails takes no pod out of service. A model that is optional may fail at any time.
         """
         if self.draining:
             return ["draining: this pod is about to stop"]
@@ -196,10 +207,13 @@ class Board:
         for record in self.planned:
             if record.name in ready or not (first_time or record.served) or self._expanded(record):
                 continue
+            if record.dispensable:
+                continue
             report = record.report()
             words = f"{report.state}: {report.message}" if report.message else str(report.state)
             reasons.append(f"{record.name}: {words if report.state is not ModelState.READY else 'gone from Triton'}")
-        if not first_time and self.planned and not any(record.served for record in self.planned):
+        known = any(record.served or record.name in ready for record in self.planned)
+        if self.planned and not known and not (first_time and reasons):
             reasons.append("no model of the plan has ever served in this pod")
         return reasons
 

@@ -18,7 +18,7 @@ from nereus.api.problems import Problem
 from nereus.api.service import ModelService
 from nereus.api.spec.model import Model
 from nereus.api.spec.optimization import Accelerator
-from nereus.triton import config, ensembles, limiters, model_config, server
+from nereus.triton import config, ensembles, limiters, loading, model_config, server
 from nereus.triton.model_config import ConfigError, ModelConfig
 
 MAX_WARMUP_BYTES = 2**31
@@ -67,7 +67,7 @@ def problems(service: ModelService) -> tuple[Problem, ...]:
     found = [subject(service, model, f"spec.models[{index}]") for index, model in enumerate(service.models)]
     subjects = {one.model.name: one for one in found if isinstance(one, Subject)}
     own = [problem for one in found for problem in (_of_model(one) if isinstance(one, Subject) else (one,))]
-    return (*own, *_of_ensembles(service, subjects), *_of_limiters(subjects))
+    return (*own, *_of_ensembles(service, subjects), *_of_limiters(subjects), *_of_order(subjects))
 
 
 def subject(service: ModelService, model: Model, path: str) -> Subject | Problem:
@@ -105,6 +105,12 @@ def _of_limiters(subjects: Mapping[str, Subject]) -> Iterator[Problem]:
         blamed = subjects[name]
         declared = blamed.model.instances and blamed.model.instances.rate_limiter
         yield Problem(blamed.place(declared, "instances.rateLimiter.resources"), message)
+
+
+def _of_order(subjects: Mapping[str, Subject]) -> Iterator[Problem]:
+    orders = {name: (one.model.load.order or 0) if one.model.load else 0 for name, one in subjects.items()}
+    for name, message in loading.findings(orders, {name: one.config for name, one in subjects.items()}):
+        yield Problem(f"{subjects[name].path}.load.order", message)
 
 
 def other_name(subject: Subject) -> Iterator[Problem]:

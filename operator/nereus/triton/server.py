@@ -28,6 +28,10 @@ STOP_MARGIN_SECONDS = 5
 CACHE_FLAGS = ("--cache-config", "--response-cache-byte-size")
 """Those of the user: they may ask for another cache, e.g. one in Redis. Ours is then not added."""
 RATE_FLAG = "--rate-limit"
+THREADS_FLAG = "--model-load-thread-count"
+HTTP_THREADS_FLAG = "--http-thread-count"
+HTTP_THREADS = 8
+"""Triton's own number. A load of a starting pod holds one thread until it is done; half of them are left for probes."""
 DEFAULT_CACHE_BYTES = 64 * 2**20
 LEAST_CACHE_BYTES = 2**20
 
@@ -170,15 +174,31 @@ def arguments(service: ModelService) -> tuple[str, ...]:
     size = cache_bytes(service)
     cache = () if size is None else (f"--cache-config=local,size={size}",)
     rate = (f"{RATE_FLAG}=execution_count",) if limits_rate(service) else ()
-    return owned + cache + rate + (service.runtime.args or ())
+    return owned + cache + rate + _load_threads(service.runtime.load_threads) + (service.runtime.args or ())
+
+
+def _load_threads(count: int | None) -> tuple[str, ...]:
+    if count is None:
+        return ()
+    http = (f"{HTTP_THREADS_FLAG}={2 * count}",) if 2 * count > HTTP_THREADS else ()
+    return (f"{THREADS_FLAG}={count}", *http)
 
 
 def problems(service: ModelService) -> tuple[Problem, ...]:
-    """What cannot be in the arguments: flags of the user that Nereus owns, and a second response cache.
+    """What cannot be in the arguments: flags of the user that Nereus owns, a second response cache or thread count.
 
     Triton takes unambiguous beginnings of a flag too (getopt_long).
     """
-    return (*_owned(service.runtime.args or ()), *_cache(service))
+    return (*_owned(service.runtime.args or ()), *_cache(service), *_threads(service))
+
+
+def _threads(service: ModelService) -> Iterable[Problem]:
+    given = any(arg.partition("=")[0] == THREADS_FLAG for arg in service.runtime.args or ())
+    if service.runtime.load_threads is not None and given:
+        yield Problem(
+            "spec.runtime.loadThreads",
+            f"{service.runtime.load_threads} stands beside {THREADS_FLAG} in runtime.args: keep one of them",
+        )
 
 
 def _cache(service: ModelService) -> Iterable[Problem]:

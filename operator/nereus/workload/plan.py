@@ -17,6 +17,7 @@ from nereus.api.manifests import Manifest
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.protocol import PLAN_KEY, REPOSITORY, SCHEME_ENSEMBLE, ModelPlan, Plan, digest, model_key
 from nereus.api.service import ModelService
+from nereus.api.spec.loading import Load
 from nereus.api.spec.model import Model, Source
 from nereus.api.values import SourceUri
 from nereus.triton import config
@@ -82,6 +83,7 @@ def model_plan(model: Model) -> ModelPlan:
         removes=config.removed_paths(model),
         versions=tuple(sorted(specific or ())),
         **_pins(model.source),
+        **_loading(model.load),
     )
 
 
@@ -99,6 +101,16 @@ def _pins(source: Source | None) -> Mapping[str, Any]:
         "revision": source.revision or "",
         "checksum": source.checksum or "",
         "credentials": names.credentials_mount(source.secret_name) if source.secret_name else "",
+    }
+
+
+def _loading(load: Load | None) -> Mapping[str, Any]:
+    if load is None:
+        return {}
+    return {
+        "load_order": load.order or 0,
+        "load_seconds": load.timeout.seconds if load.timeout else 0.0,
+        "optional": bool(load.optional),
     }
 
 

@@ -255,6 +255,9 @@ def _in_place(plan: ModelPlan) -> ModelPlan:
         config_text=_without_instances(plan.config_text),
         fields_text=_without_instances(plan.fields_text),
         versions=(),
+        load_order=0,
+        load_seconds=0.0,
+        optional=False,
     )
 
 

@@ -203,6 +203,7 @@ def _sidecar(service: ModelService, settings: Settings) -> Json:
             f"--grpc-port={ports.grpc}",
             f"--metrics-port={ports.metrics}",
             f"--drain-max={server.stop(service).drain_seconds}",
+            *_sidecar_options(service),
         ],
         **_environment(service),
         "ports": [_port(names.PORT_NAME_SIDECAR, names.SIDECAR_PORT)],
@@ -222,6 +223,12 @@ def _sidecar(service: ModelService, settings: Settings) -> Json:
             *_user_mounts(service, tmp=VOLUME_SIDECAR_TMP),
         ],
     }
+
+
+def _sidecar_options(service: ModelService) -> Iterable[str]:
+    """Arguments of fields that came later: only where they are used, so that other templates stay as they are."""
+    if service.runtime.load_threads is not None:
+        yield f"--parallel-loads={service.runtime.load_threads}"
 
 
 def _triton(service: ModelService, image: str) -> Json:

@@ -89,6 +89,24 @@ def test_a_pod_that_was_ready_before_a_restart_of_both_containers_is_not_ready_w
     assert board(record("a"), was_ready=True).unready(frozenset())
 
 
+@pytest.mark.parametrize("fails", [ModelState.FETCH_FAILED, ModelState.LOAD_FAILED])
+def test_a_pod_takes_requests_without_a_model_that_is_optional(fails: ModelState) -> None:
+    extra = record("extra", fetched=fails is ModelState.LOAD_FAILED, failed="d1")
+    extra.plan = ModelPlan(name="extra", source="configmap://x", optional=True)
+    assert extra.state is fails
+    made = board(serving("a"), extra)
+    assert made.unready(ready_names(made)) == []
+    extra.failed, extra.source_state = "", ModelState.FETCHING
+    assert made.unready(ready_names(made)), "as long as it may still come, it is waited for"
+
+
+def test_a_pod_that_serves_nothing_takes_no_requests_whatever_is_optional() -> None:
+    extra = record("extra", fetched=False)
+    extra.plan = ModelPlan(name="extra", source="configmap://x", optional=True)
+    made = board(extra)
+    assert made.unready(frozenset()) == ["no model of the plan has ever served in this pod"]
+
+
 def test_a_model_that_left_the_plan_is_not_waited_for() -> None:
     made = board(serving("a"), record("b", removing=True, served=True), was_ready=True)
     assert made.unready(ready_names(made)) == []

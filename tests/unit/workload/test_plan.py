@@ -63,6 +63,14 @@ def test_what_the_sidecar_reads_is_what_was_planned() -> None:
         assert made.models[model.name] == digest(text)
 
 
+def test_when_and_how_long_a_model_is_loaded_is_in_its_plan_and_in_no_other() -> None:
+    made = planned("https://h/m.zip", load={"order": 2, "timeout": "1m30s", "optional": True})
+    assert (made.load_order, made.load_seconds, made.optional) == (2, 90.0, True)
+    assert ModelPlan.from_json(made.to_json()) == made
+    assert planned("https://h/m.zip", load={}).to_json() == planned("https://h/m.zip").to_json()
+    assert not {"load_order", "load_seconds", "optional"} & json.loads(planned("https://h/m.zip").to_json()).keys()
+
+
 def test_two_hundred_models_fit_into_one_config_map() -> None:
     made, shards = plan(read(many_models(200)))
     assert len(made.models) == 200

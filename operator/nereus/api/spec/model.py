@@ -10,6 +10,7 @@ from pydantic import Field
 from nereus.api.rules import Keyed, Rule
 from nereus.api.spec.batching import Batching, BatchingMode
 from nereus.api.spec.instances import Instances
+from nereus.api.spec.loading import Load
 from nereus.api.spec.optimization import Optimization, TensorMap
 from nereus.api.spec.section import Section
 from nereus.api.spec.tensors import InputTensor, Tensor
@@ -213,6 +214,7 @@ class Model(Section):
         None, description="Requests before the model counts as ready; needs `inputs`. When absent: none."
     )
     versions: Versions | None = Field(None, description="Which versions are served. When absent: the newest.")
+    load: Load | None = Field(None, description="How it is loaded into a pod. When absent: see its fields.")
     ensemble: Ensemble | None = Field(
         None,
         description="Makes this model a pipeline of others in the service. It has `inputs` and `outputs` but no"

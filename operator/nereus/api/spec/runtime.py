@@ -109,6 +109,12 @@ class Runtime(Section):
         description="Size of /dev/shm, which python models use for tensors. When absent: 64Mi plus 16Mi for each"
         " declared instance, rounded up to a power of two, at least 256Mi.",
     )
+    load_threads: Annotated[int, Field(ge=1, le=32)] | None = Field(
+        None,
+        description="How many models a starting pod loads at the same time. More are faster where loading waits for"
+        " the disk or the network, and need more memory and CPU at once. While a pod serves, it loads one at a time."
+        " When absent: 4.",
+    )
     response_cache_size: Quantity | None = Field(
         None,
         description="Memory of the Triton container that keeps answers of models with a response cache, at least 1Mi."
