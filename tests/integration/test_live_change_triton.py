@@ -182,6 +182,31 @@ def test_a_plan_that_is_tried_takes_nothing_away_before_it_works(pod: Pod) -> No
     assert pod.loads("m") == 2
 
 
+def test_a_change_that_takes_triton_down_is_taken_back_and_a_corrected_one_is_tried(pod: Pod) -> None:
+    """The loading model kills its server, as a broken backend does; what restarts it is this test, as a kubelet."""
+    before = pod.wish(pod.model("m", fields="max_batch_size: 4"), pod.model("comes", factor=7))
+    pod.until(lambda: pod.serves(before))
+    kills = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+    tried = pod.wish(pod.model("m", fields="max_batch_size: 4"), pod.model("kills", initialize=kills), tries=True)
+    assert pod.triton.process is not None
+    pod.triton.process.wait(60)
+    pod.triton.kill()
+    pod.until(lambda: pod.sidecar.report().rejected == tried.revision)
+    pod.triton.start()
+    pod.until(lambda: pod.serves(before))
+    report = pod.sidecar.report()
+    assert report.rejected_why == "Triton ended while it loaded kills"
+    assert pod.triton.infer("comes", [1]) == [7]
+    pod.sidecar.stop()
+    pod.sidecar.start()
+    pod.until(lambda: pod.serves(before))
+    assert pod.sidecar.report().rejected == tried.revision, "also after a restart of the sidecar"
+    assert pod.loads("kills") == 1
+    corrected = pod.wish(pod.model("m", fields="max_batch_size: 4"), pod.model("comes", factor=3), tries=True)
+    pod.until(lambda: pod.serves(corrected))
+    pod.wish(pod.model("m", fields="max_batch_size: 4"), pod.model("comes", factor=3))
+
+
 def test_a_plan_for_another_pod_is_not_taken(pod: Pod) -> None:
     before = pod.sidecar.report().revision
     wanted = pod.model("m", fields="max_batch_size: 2")

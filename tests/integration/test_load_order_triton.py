@@ -59,7 +59,7 @@ def test_models_are_loaded_in_their_order_and_one_that_takes_too_long_holds_up_n
         "a-extra": {"load_order": 1, "optional": True},
     }.items():
         pod.plans[name] = replace(pod.plans[name], **changes)  # type: ignore[arg-type]
-    pod.start("--model-load-thread-count=8", "--http-thread-count=16")
+    pod.start("--model-load-thread-count=8")
 
     hanging = pod.reaches("b-hangs", ModelState.LOAD_FAILED, "not loaded within load.timeout (2 s)")
     assert "delete the pod" in hanging.message

@@ -156,7 +156,8 @@ class ModelReport:
 @dataclass(frozen=True, kw_only=True)
 class PodReport:
     """What a sidecar says of its pod. Times are Unix seconds of the node's clock, None until they happened. `stages`
-    says that this sidecar understands a plan that is tried by some pods first (`nereus.api.stages`)."""
+    says that this sidecar understands a plan that is tried by some pods first (`nereus.api.stages`). `rejected` is the
+    revision of a tried plan that this pod took back, and `rejected_why` the reason; both empty when there is none."""
 
     revision: str = ""
     models: tuple[ModelReport, ...] = ()
@@ -171,6 +172,8 @@ class PodReport:
     version: str = ""
     problems: tuple[str, ...] = field(default=())
     stages: bool = False
+    rejected: str = ""
+    rejected_why: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -218,6 +221,8 @@ _POD_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "version": _is_text,
     "problems": _are_texts,
     "stages": _is_flag,
+    "rejected": _is_text,
+    "rejected_why": _is_text,
 }
 _MODEL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "name": _is_text,

@@ -235,6 +235,12 @@ class Reason(StrEnum):
         "Triton cannot load a model; the message holds Triton's words. Models that served before go on serving.",
         "Correct the model or its configuration; the sidecar tries again by itself.",
     )
+    CHANGE_TAKEN_BACK = (
+        "ChangeTakenBack",
+        "Triton ended while a pod tried changed models and settings; that pod went back to the former ones.",
+        "Correct spec.models or set them back; `kubectl logs POD -c triton --previous` has Triton's last lines. A pod"
+        " that is replaced tries the same change once more.",
+    )
     UNHEALTHY = (
         "Unhealthy",
         "A pod runs but does not answer its probes or its state.",

@@ -242,6 +242,14 @@ def load_failed(case: Case) -> Iterator[Finding]:
         yield case.found(Reason.MODEL_LOAD_FAILED, f"model {model.name}: {why}{serving}", subject=model.name)
 
 
+def taken_back(case: Case) -> Iterator[Finding]:
+    """A pod that tried a change serves the former models again, because Triton did not survive it."""
+    report, tried = case.report, case.world.stage.next
+    if report and tried and report.rejected == tried:
+        text = f"{words.trimmed(report.rejected_why, 300)}; it went back to the former models and settings"
+        yield case.found(Reason.CHANGE_TAKEN_BACK, text)
+
+
 # --- what runs and does not answer; asked only of pods that nothing above explains
 
 
@@ -313,6 +321,7 @@ POD_CHECKS: tuple[PodCheck, ...] = (
     out_of_memory,
     crashing,
     load_failed,
+    taken_back,
 )
 POD_SYMPTOMS: tuple[PodCheck, ...] = (unhealthy,)
 WORLD_SYMPTOMS: tuple[WorldCheck, ...] = (stuck_rollout,)

@@ -33,6 +33,7 @@ PATIENCE: dict[Reason, timedelta] = {
     Reason.OUT_OF_MEMORY: timedelta(minutes=1),
     Reason.CRASHING: timedelta(minutes=1),
     Reason.MODEL_LOAD_FAILED: timedelta(minutes=1),
+    Reason.CHANGE_TAKEN_BACK: timedelta(0),
     # A cluster autoscaler adds a node within minutes; a node that is lost is noticed and its pods replaced.
     Reason.UNSCHEDULABLE: timedelta(minutes=5),
     Reason.GPU_UNAVAILABLE: timedelta(minutes=5),

@@ -77,6 +77,8 @@ class Keeper:
         self._members = self._members if whole is not None else frozenset()
         if whole is None or whole.members is not None:  # until then nobody knows which models are to go
             self._remove_all_but(named | self._members)
+        if plan.tried and (plan.revision != board.revision or not board.tried):
+            board.tried_since = time.monotonic()
         board.revision, board.tried = plan.revision, plan.tried
         board.ring()
 

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 
 from nereus.api.protocol import ModelState
-from nereus.sidecar import logs
+from nereus.sidecar import logs, rejection
 from nereus.sidecar.drift import Drifts
 from nereus.sidecar.fetch.base import describe_os_error
 from nereus.sidecar.keeper import Keeper
@@ -26,7 +26,7 @@ from nereus.sidecar.state import Board, Publication, Record, shorten
 from nereus.sidecar.triton_client import Index, TritonClient, TritonRefusedError, TritonUnavailableError, explain
 
 PARALLEL_LOADS = 4
-"""Triton's own --model-load-thread-count, and half of the threads of its HTTP server: each load holds one."""
+"""Triton's own --model-load-thread-count."""
 PARALLEL_LOADS_SERVING = 1
 """While clients are served, each load takes memory and time away from them."""
 BUSY_SECONDS = 0.5
@@ -117,6 +117,7 @@ class Loader:
             if board.server_live:
                 logs.warning("Triton is gone; every model is loaded again when it is back")
             board.server_live = False
+            self._reject()
             for record in board.records.values():
                 record.versions, record.loaded = (), ""
             self._tell_readiness()
@@ -133,6 +134,13 @@ class Loader:
                 board.draining = board.drained = False
         board.server_live = True
         return index
+
+    def _reject(self) -> None:
+        """Gives up a tried plan that Triton did not survive; the former one is followed from now on."""
+        rejected = rejection.of_crash(self.board)
+        if rejected is not None:
+            self.board.rejected = rejected
+            logs.warning("goes back to the former models and settings", why=rejected[1], tried=rejected[0])
 
     def _observe(self, record: Record, index: Index) -> None:
         record.versions = index.ready.get(record.name, ())
@@ -211,8 +219,7 @@ class Loader:
             if limit_seconds:
                 beside.append(asyncio.create_task(self._deadline(record, publication, limit_seconds)))
             try:
-                # A load with a limit may go on while clients come: it must not hold a thread that serves them.
-                await self.triton.load(name, beside_clients=self._was_ready or bool(limit_seconds))
+                await self.triton.load(name)
             finally:
                 for task in beside:
                     task.cancel()
@@ -232,6 +239,7 @@ class Loader:
             record.load_failures += 1
             self._failed(record, publication, explain(name, str(error)))
         except TritonUnavailableError as error:
+            record.interrupted_at = time.monotonic()
             logs.warning("a load was not finished", model=name, why=str(error))
         finally:
             record.loading = False

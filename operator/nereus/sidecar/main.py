@@ -21,7 +21,7 @@ from aiohttp import web
 
 import nereus
 from nereus.api import names
-from nereus.sidecar import adminkey, logs
+from nereus.sidecar import adminkey, logs, rejection
 from nereus.sidecar import plan as plans
 from nereus.sidecar.costs import Costs
 from nereus.sidecar.drain import Drain, DrainSettings
@@ -54,7 +54,8 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
     repository = Repository(arguments.repository)
     repository.prepare()
     memory = arguments.admin_key.with_name("moments.json")
-    board = Board(version=nereus.__version__, moments=_recall(memory))
+    refusals = arguments.admin_key.with_name("rejected.json")
+    board = Board(version=nereus.__version__, moments=_recall(memory), rejected=rejection.recall(refusals))
     triton = TritonClient(
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
@@ -83,7 +84,7 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
         await web.TCPSite(runner, arguments.address, arguments.port).start()
         logs.info("the sidecar runs", version=nereus.__version__, port=arguments.port)
         tasks = [
-            asyncio.create_task(_follow(arguments.plan, arguments.pod, keeper, memory, heartbeat), name="plan"),
+            asyncio.create_task(_follow(arguments, keeper, memory, refusals, heartbeat), name="plan"),
             asyncio.create_task(loader.run(), name="loader"),
             asyncio.create_task(Costs(board, triton, look_seconds=2 * arguments.look_seconds).run(), name="costs"),
             asyncio.create_task(stop.wait(), name="stop"),
@@ -103,19 +104,25 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
         logs.info("the sidecar ends")
 
 
-async def _follow(directory: Path, pod: str, keeper: Keeper, memory: Path, heartbeat: Heartbeat) -> None:
-    """Watches the plan's volume, and keeps the moments for a next life of this container."""
-    board = keeper.board
+async def _follow(
+    arguments: argparse.Namespace, keeper: Keeper, memory: Path, refusals: Path, heartbeat: Heartbeat
+) -> None:
+    """Watches the plan's volume, and keeps the moments and what was refused for a next life of this container."""
+    board, directory = keeper.board, arguments.plan
+    refused = board.rejected
     accepted: tuple[object, ...] | None = None
     kept = asdict(board.moments)
     told = 0.0
     try:
         while True:
             heartbeat.beat()
+            if board.rejected != refused:
+                accepted, refused = None, board.rejected
+                rejection.remember(refusals, refused)
             stamp = plans.stamp(directory)
             if stamp != accepted:
                 try:
-                    plan = plans.read(directory, pod=pod)
+                    plan = plans.read(directory, pod=arguments.pod, but_not=refused[0])
                 except plans.PlanPendingError as error:
                     board.problems["plan"] = str(error)
                     if time.monotonic() - told >= PENDING_LOG_SECONDS:

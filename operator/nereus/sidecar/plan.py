@@ -52,9 +52,9 @@ def stamp(directory: Path) -> tuple[object, ...]:
     return tuple(seen)
 
 
-def read(directory: Path, *, pod: str = "") -> AcceptedPlan:
-    """The plan in `directory` for the pod of this name. Raises PlanPendingError while it is missing, half updated or
-    unreadable."""
+def read(directory: Path, *, pod: str = "", but_not: str = "") -> AcceptedPlan:
+    """The plan in `directory` for the pod of this name; `but_not` is a revision that it does not try (again). Raises
+    PlanPendingError while it is missing, half updated or unreadable."""
     path = directory / protocol.PLAN_KEY
     try:
         plan = protocol.Plan.from_json(path.read_text())
@@ -63,7 +63,7 @@ def read(directory: Path, *, pod: str = "") -> AcceptedPlan:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PlanPendingError(f"the plan cannot be read: {path}: {error}") from None
     following = _following(directory)
-    if following is None or not following.runs_in(pod):
+    if following is None or not following.runs_in(pod) or following.plan.revision == but_not:
         return _accepted(directory, plan, tried=False)
     return _accepted(directory, following.plan, tried=following.plan.revision != plan.revision)
 

@@ -54,6 +54,7 @@ class Record:
     on_disk: str = ""
     loaded: str = ""
     loaded_at: float = 0.0
+    interrupted_at: float = 0.0
     good: Publication | None = None
     loading: bool = False
     load_message: str = ""
@@ -154,7 +155,8 @@ class Moments:
 @dataclass
 class Board:
     """Everything that is known, and a bell that is rung when something changed. `tried` says that this pod tries its
-    plan before others."""
+    plan before others, `tried_since` from when on (monotonic); `rejected` is the revision that this pod does not try
+    again, and why."""
 
     version: str = ""
     moments: Moments = field(default_factory=Moments)
@@ -162,6 +164,8 @@ class Board:
     records: dict[str, Record] = field(default_factory=dict)
     revision: str = ""
     tried: bool = False
+    tried_since: float = 0.0
+    rejected: tuple[str, str] = ("", "")
     problems: dict[str, str] = field(default_factory=dict)
     server_live: bool = False
     draining: bool = False
@@ -258,6 +262,8 @@ class Board:
             version=self.version,
             problems=tuple(text for _, text in sorted(self.problems.items())),
             stages=True,
+            rejected=self.rejected[0],
+            rejected_why=shorten(self.rejected[1]),
         )
 
 

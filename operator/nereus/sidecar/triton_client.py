@@ -1,9 +1,9 @@
 """Triton on localhost: which models are ready, load, unload, and how many requests wait.
 
 A load keeps one thread of Triton's HTTP server busy, and every connection that belongs to it waits: measured,
-6 of 16 clients waited 7 s for a load of 7 s. So every call uses a connection of its own, and a load beside clients goes
-through gRPC, where nobody waits. The admin key that closes the repository API to everyone else is sent here and
-never logged.
+6 of 16 clients waited 7 s for a load of 7 s, and of three loads asked for at once two waited for each other. So every
+call uses a connection of its own, and a load goes through gRPC, where nobody waits. The admin key that closes the
+repository API to everyone else is sent here and never logged.
 """
 
 from __future__ import annotations
@@ -76,12 +76,11 @@ class TritonClient:
         versions = {name: tuple(sorted(found, key=_numeric)) for name, found in ready.items()}
         return Index(versions, frozenset(loading), frozenset(unloading), failed)
 
-    async def load(self, name: str, *, beside_clients: bool) -> None:
-        """Loads a model, or loads it again behind the one that serves. Returns when it is done. `beside_clients` says
-        that others are being served meanwhile. Raises TritonRefusedError or TritonUnavailableError."""
-        if beside_clients and await self._load_aside(name):
-            return
-        await self._call(f"/v2/repository/models/{quote(name, safe='')}/load", _LOAD_SECONDS)
+    async def load(self, name: str) -> None:
+        """Loads a model, or loads it again behind the one that serves. Returns when it is done. Raises
+        TritonRefusedError or TritonUnavailableError."""
+        if not await self._load_aside(name):
+            await self._call(f"/v2/repository/models/{quote(name, safe='')}/load", _LOAD_SECONDS)
 
     async def _load_aside(self, name: str) -> bool:
         """Loads through gRPC; false when that did not tell how it ended.

@@ -29,9 +29,6 @@ CACHE_FLAGS = ("--cache-config", "--response-cache-byte-size")
 """Those of the user: they may ask for another cache, e.g. one in Redis. Ours is then not added."""
 RATE_FLAG = "--rate-limit"
 THREADS_FLAG = "--model-load-thread-count"
-HTTP_THREADS_FLAG = "--http-thread-count"
-HTTP_THREADS = 8
-"""Triton's own number. A load of a starting pod holds one thread until it is done; half of them are left for probes."""
 DEFAULT_CACHE_BYTES = 64 * 2**20
 LEAST_CACHE_BYTES = 2**20
 
@@ -174,14 +171,9 @@ def arguments(service: ModelService) -> tuple[str, ...]:
     size = cache_bytes(service)
     cache = () if size is None else (f"--cache-config=local,size={size}",)
     rate = (f"{RATE_FLAG}=execution_count",) if limits_rate(service) else ()
-    return owned + cache + rate + _load_threads(service.runtime.load_threads) + (service.runtime.args or ())
-
-
-def _load_threads(count: int | None) -> tuple[str, ...]:
-    if count is None:
-        return ()
-    http = (f"{HTTP_THREADS_FLAG}={2 * count}",) if 2 * count > HTTP_THREADS else ()
-    return (f"{THREADS_FLAG}={count}", *http)
+    count = service.runtime.load_threads
+    threads = () if count is None else (f"{THREADS_FLAG}={count}",)
+    return owned + cache + rate + threads + (service.runtime.args or ())
 
 
 def problems(service: ModelService) -> tuple[Problem, ...]:

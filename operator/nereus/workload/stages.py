@@ -202,7 +202,16 @@ def _words(following: NextPlan, situation: Situation) -> str:
     if not following.pods:
         return "the changed models and settings wait for a pod that can try them first: none reports yet that it serves"
     rest = f"; {others} other{'s' if others > 1 else ''} and new pods go on with the former ones" if others else ""
+    back = _taken_back(following, situation)
+    if back:
+        return f"pod {following.pods[0]} went back to the former models and settings: {back}; they are not tried again"
     return f"pod {following.pods[0]} tries the changed models and settings first{rest}"
+
+
+def _taken_back(following: NextPlan, situation: Situation) -> str:
+    """Why the pod that tries a plan does not try it any more; empty while it does."""
+    reports = (pod.report for pod in situation.pods if pod.name in following.pods and pod.report)
+    return next((report.rejected_why for report in reports if report.rejected == following.plan.revision), "")
 
 
 # --- memory

@@ -104,6 +104,29 @@ SCENARIOS: tuple[Scenario, ...] = (
         also=(Reason.CHANGING,),
     ),
     Scenario(
+        name="Triton did not survive a change, and the pod that tried it went back",
+        world=replace(
+            world(
+                [serving_pod("resnet-a"), serving_pod("resnet-b")],
+                [
+                    report(revision="former", rejected=REVISION, rejected_why="Triton ended while it loaded resnet"),
+                    report(revision="former"),
+                ],
+                of=service(scaling={"strategy": "Manual", "replicas": 2}),
+            ),
+            stage=StageInUse(
+                revision="former",
+                next=REVISION,
+                message="pod resnet-a went back to the former models and settings",
+                tries=frozenset({"resnet-a"}),
+            ),
+        ),
+        reason=Reason.CHANGE_TAKEN_BACK,
+        health="Failed",
+        says=("0/2 pods serve this spec, 2 still serve the former one", "resnet-a", "ended while it loaded resnet"),
+        also=(Reason.CHANGING,),
+    ),
+    Scenario(
         name="somebody changed a model in Triton and it was put right",
         world=world(
             [serving_pod()],

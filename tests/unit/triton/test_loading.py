@@ -38,16 +38,8 @@ def test_an_ensemble_with_or_after_its_steps_passes(ensemble: int | None, step: 
     assert told(ensemble, step) == ()
 
 
-@pytest.mark.parametrize(
-    ("threads", "expected"),
-    [
-        (None, []),
-        (2, ["--model-load-thread-count=2"]),
-        (4, ["--model-load-thread-count=4"]),
-        (16, ["--model-load-thread-count=16", "--http-thread-count=32"]),
-    ],
-)
-def test_threads_that_load_leave_threads_that_answer(threads: int | None, expected: list[str]) -> None:
+@pytest.mark.parametrize(("threads", "expected"), [(None, []), (2, ["--model-load-thread-count=2"])])
+def test_triton_loads_as_many_at_once_as_the_sidecar_asks_for(threads: int | None, expected: list[str]) -> None:
     runtime = {} if threads is None else {"loadThreads": threads}
     arguments = server.arguments(read(service(runtime=runtime)))
     assert [argument for argument in arguments if "thread-count" in argument] == expected

@@ -55,6 +55,20 @@ def decide(wanted: Bundle, live: Sequence[Mapping[str, str]], *pods: RunningPod,
     return stages.decide(wanted, shards(wanted), live, Situation(pods=pods, **more))
 
 
+def test_a_change_that_the_first_pod_took_back_stays_there_and_says_why() -> None:
+    trying = decide(NEW, shards(OLD), *THREE)
+    back = pod("0", OLD, rejected=NEW.revision, rejected_why="Triton ended while it loaded m")
+    stage = decide(NEW, trying.data, back, *THREE[1:])
+    assert stage.data == trying.data, "nothing is written, nobody else tries it"
+    assert stage.message == (
+        "pod svc-a-0 went back to the former models and settings: Triton ended while it loaded m;"
+        " they are not tried again"
+    )
+    corrected = decide(NEWER, stage.data, back, *THREE[1:])
+    assert corrected.first == ("svc-a-0",)
+    assert "tries the changed" in corrected.message
+
+
 def test_the_first_plan_is_for_every_pod() -> None:
     stage = decide(NEW, ())
     assert (stage.phase, stage.data, stage.kept) == (Phase.DONE, shards(NEW), None)
