@@ -396,7 +396,9 @@ def main() -> None:
         arguments.skip.append("soak")
     nodes = 2 + (arguments.services * 2 * 5 // 4) // PODS_PER_NODE
     kubeconfig = Path(
-        _localcluster("up", "--name", CLUSTER, "--profile", "control", "--kwok-nodes", str(nodes), "--hpa-sync", HPA_SYNC)
+        _localcluster(
+            "up", "--name", CLUSTER, "--profile", "control", "--kwok-nodes", str(nodes), "--hpa-sync", HPA_SYNC
+        )
     )
     # Ended with kill, it ends what it started, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
