@@ -72,7 +72,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
         default=variable("GPU_EVICT_AFTER", f"{GRACE_SECONDS:g}"),
         help="seconds that a pod may be above its GPU memory limit before onExceed: Evict evicts it",
     )
-    add("--workers", type=int, default=variable("WORKERS", "8"), help="services that are looked at at the same time")
+    add("--workers", type=int, default=variable("WORKERS", "16"), help="services that are looked at at the same time")
     add("--log-level", default=variable("LOG_LEVEL", "info"), choices=["debug", "info", "warning", "error"])
     add("--log-format", default=variable("LOG_FORMAT", "auto"), choices=["auto", "json", "text"])
     add(
