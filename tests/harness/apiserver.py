@@ -52,7 +52,9 @@ class Api:
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self._server = str(cluster["server"])
-        self._pool = urllib3.PoolManager(ssl_context=_context(cluster, user, scratch), retries=False, timeout=30.0)
+        self._pool = urllib3.PoolManager(
+            ssl_context=_context(cluster, user, scratch), retries=False, timeout=30.0, maxsize=4
+        )
 
     def request(self, method: str, path: str, body: Json | None = None, *, accept: str = "application/json") -> Answer:
         headers = {"Accept": accept}

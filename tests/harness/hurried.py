@@ -1,7 +1,8 @@
 """`nereus run` whose scaling lives faster: NEREUS_HURRY times as many minutes pass for the policy, and as many ticks.
 
-Scaling down takes minutes by design, and a test has seconds. Everything else, Prometheus and its rates among it, keeps
-real time; so the samples are as they would be, only older habits are forgotten sooner.
+Scaling down takes minutes by design, and a test has seconds. Certificates are renewed after seconds, too. Everything
+else, Prometheus and its rates among it, keeps real time; so the samples are as they would be, only older habits are
+forgotten sooner.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import time
 from functools import partial
 
 from nereus.cli import main
+from nereus.controller import certificate, registration, scaler, statuswriter
 from nereus.controller import main as controller
-from nereus.controller import scaler, statuswriter
 
 HURRY = float(os.environ["NEREUS_HURRY"])
 BEGAN = time.time()
@@ -25,6 +26,7 @@ def hurried_clock() -> float:
 
 if __name__ == "__main__":
     scaler.FIGURES_SECONDS = statuswriter.FIGURES_SECONDS = 1.0
+    certificate.RENEW_SECONDS, registration.OVERLAP_SECONDS, registration.LOOK_SECONDS = 15.0, 4.0, 1.0
     scaler.TICK_SECONDS = max(0.5, scaler.TICK_SECONDS / HURRY)
     vars(controller)["Scaler"] = partial(scaler.Scaler, clock=hurried_clock)
     sys.exit(main(sys.argv[1:]))

@@ -9,26 +9,29 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.harness.apiserver import Api
 from tests.harness.prometheus import Exporter, Pod, Prometheus, respond
 from tests.harness.services import COLLECTIONS
 
 LOOK_SECONDS = 0.5
+Name: TypeAlias = tuple[str, str]
+"""Namespace and name of a service."""
 
 
 class OnePage(Exporter):
-    """All pods on one page, told apart by labels in it."""
+    """All pods on one page, told apart by labels in it; a dead one is not on it."""
 
     def targets(self) -> list[dict[str, Any]]:
         return [{"targets": [self._server.address], "labels": {}}]
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        pages = [_labelled(pod) for pod in list(self.pods.values())]
+        pages = [_labelled(pod) for pod in list(self.pods.values()) if not pod.dead]
         respond(handler, 200, "".join(pages).encode(), "text/plain; version=0.0.4")
 
 
@@ -37,11 +40,27 @@ def _labelled(pod: Pod) -> str:
     return re.sub(r"^#.*\n", "", pod.page(), flags=re.MULTILINE).replace("{", f"{{{whose},")
 
 
+class Ghost(Pod):
+    """A pod that is gone and whose last samples stay: with times of their own they are not marked as stale."""
+
+    def page(self) -> str:
+        if not hasattr(self, "_last"):
+            self.age = 0.001
+            self._last = super().page()
+        return self._last
+
+
+Spoil = Callable[[Sequence[Pod]], None]
+"""Does something to what the pods of one service show."""
+
+
 class Traffic:
-    """`rates` are inferences per second offered to a service, by (namespace, name); shared by its ready pods."""
+    """`rates` are inferences per second offered to a service, by (namespace, name); shared by its ready pods.
+    `spoiled` is what is wrong with the pages of a service."""
 
     def __init__(self, api: Api, folder: Path) -> None:
-        self.rates: dict[tuple[str, str], float] = {}
+        self.rates: dict[Name, float] = {}
+        self.spoiled: dict[Name, Spoil] = {}
         self.exporter = OnePage()
         self.prometheus = Prometheus(folder=folder, exporter=self.exporter)
         self._api = api
@@ -61,27 +80,44 @@ class Traffic:
         self.prometheus.stop()
         self.exporter.stop()
 
+    def add_ghosts(self, service: Name, count: int, *, rate: float) -> None:
+        names = [f"{service[1]}-gone-{number}" for number in range(count)]
+        self.exporter.add(*(Ghost(namespace=service[0], service=service[1], name=name, rate=rate) for name in names))
+
     def _follow(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
-            for (namespace, service), rate in list(self.rates.items()):
-                self._share(namespace, service, rate)
+            rates = dict(self.rates)
+            for namespace in {namespace for namespace, _ in rates}:
+                answer = self._api.request("GET", COLLECTIONS["Pod"].format(namespace))
+                ready = [_name(pod) for pod in (answer.body.get("items") or ()) if answer.accepted and _ready(pod)]
+                for (where, service), rate in rates.items():
+                    if where == namespace:
+                        mine = [name for name in ready if name.rsplit("-", 2)[0] == service]
+                        self._share((namespace, service), mine, rate)
 
-    def _share(self, namespace: str, service: str, rate: float) -> None:
-        answer = self._api.request("GET", COLLECTIONS["Pod"].format(namespace))
-        ready = [
-            pod["metadata"]["name"]
-            for pod in (answer.body.get("items") or [] if answer.accepted else [])
-            if pod["metadata"]["name"].startswith(f"{service}-") and _ready(pod)
-        ]
-        known = {path: pod for path, pod in self.exporter.pods.items() if pod.service == service}
-        for path, pod in known.items():
-            if pod.name not in ready:
+    def _share(self, service: Name, ready: Sequence[str], rate: float) -> None:
+        for path, pod in list(self.exporter.pods.items()):
+            gone = pod.name not in ready and not isinstance(pod, Ghost)
+            if gone and (pod.namespace, pod.service) == service:
                 del self.exporter.pods[path]
+        pods = []
         for name in ready:
-            path = f"/{namespace}/{name}"
+            path = f"/{service[0]}/{name}"
             if path not in self.exporter.pods:
-                self.exporter.add(Pod(namespace=namespace, service=service, name=name, rate=0.0))
-            _runs_at(self.exporter.pods[path], rate / len(ready))
+                self.exporter.add(Pod(namespace=service[0], service=service[1], name=name, rate=0.0))
+            pod = self.exporter.pods[path]
+            _runs_at(pod, rate / len(ready))
+            pods.append(pod)
+        self.spoiled.get(service, _well)(pods)
+
+
+def _well(pods: Sequence[Pod]) -> None:
+    for pod in pods:
+        pod.value, pod.dead = None, False
+
+
+def _name(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["name"])
 
 
 def _runs_at(pod: Pod, rate: float) -> None:

@@ -1,81 +1,143 @@
 """Nereus decides on a real control plane: real API server and autoscaler, a real Prometheus, pods on KWOK nodes.
 
 The load is made up (KWOK pods have no Triton), and the policy's clock runs faster, because scaling down takes minutes.
+What a fault must not do is shown beside a service without one: by the time its pods are taken away, those of the others
+would have been too.
 """
 
 from __future__ import annotations
 
+import base64
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from localcluster.config import find_cluster
 from tests.harness.apiserver import Api, Json, eventually
 from tests.harness.operator import Operator
-from tests.harness.prometheus import free_port
+from tests.harness.prometheus import Gate, Pod, back_fill, free_port
 from tests.harness.services import Services
-from tests.harness.traffic import Traffic
+from tests.harness.traffic import Spoil, Traffic
 from tests.tiers import INTEGRATION_CLUSTER
 
 pytestmark = pytest.mark.usefixtures("sidecars")
 
+HURRY = "40"
+HIGH, LOW = 420.0, 20.0
+PEAK = 5
+"""Pods that the high load needs at least."""
 EXTERNAL = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io"
-SCALING: Json = {
-    "strategy": "Predictive",
-    "minReplicas": 1,
-    "maxReplicas": 6,
-    "capacity": {"inferencesPerSecond": 100},
-    "forecast": {"horizon": "30s"},
-    # This control plane has no metrics-server: an emergency metric that cannot be read would block scaling down.
-    "metrics": [
-        {
-            "type": "External",
-            "external": {
-                "metric": {
-                    "name": "nereus_replicas",
-                    "selector": {"matchLabels": {"serving.nereus.dev/service": "svc"}},
-                },
-                "target": {"type": "AverageValue", "averageValue": "1"},
-            },
-        }
-    ],
+SLOW = "slow"
+WAIT_SECONDS = 180.0
+"""For what comes within seconds on a quiet machine."""
+ANTI_AFFINITY: Json = {
+    "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "labelSelector": {"matchLabels": {"serving.nereus.dev/service": "no-node"}},
+                "topologyKey": "kubernetes.io/hostname",
+            }
+        ]
+    }
 }
 
 
-@pytest.fixture(scope="module")
-def traffic(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
-    with Traffic(api, tmp_path_factory.mktemp("prometheus")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def home(api: Api) -> Iterator[str]:
-    """The operator's namespace."""
-    name = f"op-{uuid.uuid4().hex[:8]}"
-    assert api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).accepted
-    yield name
-    api.request("DELETE", f"/api/v1/namespaces/{name}")
-
-
-@pytest.fixture(scope="module")
-def port(api: Api, home: str) -> Iterator[int]:
-    """Registers the External Metrics API for a process on this machine, as the chart does for pods."""
-    number = free_port()
-    registration(api, home, number)
-    yield number
-    # First of all, and before any namespace: while it is there and nobody answers, none can be deleted.
-    api.request("DELETE", EXTERNAL)
-
-
-def registration(api: Api, home: str, port: int) -> None:
-    service = {"metadata": {"name": "nereus"}, "spec": {"ports": [{"name": "https", "port": 443, "targetPort": port}]}}
-    endpoints = {
-        "metadata": {"name": "nereus", "labels": {"kubernetes.io/service-name": "nereus"}},
-        "addressType": "IPv4",
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [find_cluster(INTEGRATION_CLUSTER).addresses.host]}],
+def scaling(name: str, **fields: object) -> Json:
+    """This control plane has no metrics-server: an emergency metric that cannot be read would block scaling down, so
+    the decision stands in for it. Its pods go as soon as they may."""
+    metric = {"name": "nereus_replicas", "selector": {"matchLabels": {"serving.nereus.dev/service": name}}}
+    external = {"metric": metric, "target": {"type": "AverageValue", "averageValue": "1"}}
+    return {
+        "strategy": "Predictive",
+        "minReplicas": 1,
+        "maxReplicas": 6,
+        "capacity": {"inferencesPerSecond": 100},
+        "forecast": {"horizon": "30s"},
+        "metrics": [{"type": "External", "external": external}],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+        **fields,
     }
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The control plane, the traffic, and where the operator lives."""
+
+    api: Api
+    traffic: Traffic
+    home: str
+    logs: Path
+
+    def operator(
+        self, identity: str, *, prometheus: str = "", home: str = "", watch: Sequence[str] = (), register: bool = True
+    ) -> Operator:
+        """One more replica; registered for external metrics as a pod behind the chart's Service would be."""
+        port = free_port()
+        if register:
+            self.endpoint(identity, port)
+        variables = {
+            "NEREUS_HURRY": HURRY,
+            "NEREUS_PROMETHEUS_URL": prometheus or self.traffic.prometheus.url,
+            "NEREUS_PROMETHEUS_TIMEOUT": "3",
+            "NEREUS_PROMETHEUS_SCRAPE_INTERVAL": "1",
+            "NEREUS_PROMETHEUS_WINDOW": "4",
+            **({"NEREUS_EXTERNAL_METRICS_PORT": str(port)} if register else {}),
+        }
+        return Operator(
+            self.api.kubeconfig,
+            lease_namespace=home or self.home,
+            identity=identity,
+            log=self.logs / f"{identity}.log",
+            watch=tuple(watch),
+            variables=variables,
+        )
+
+    def endpoint(self, name: str, port: int) -> None:
+        body = {
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "nereus"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [find_cluster(INTEGRATION_CLUSTER).addresses.host]}],
+        }
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.home}/endpointslices"
+        self.api.request("DELETE", f"{path}/{name}")
+        made = self.api.request("POST", path, body)
+        assert made.accepted, made.message
+
+    def no_endpoint(self, name: str) -> None:
+        gone = self.api.request("DELETE", f"/apis/discovery.k8s.io/v1/namespaces/{self.home}/endpointslices/{name}")
+        assert gone.accepted, gone.message
+
+    def read(self, services: Services, name: str = "svc") -> int | None:
+        """The external metric as the autoscaler gets it; None while it cannot be read."""
+        selector = f"labelSelector=serving.nereus.dev%2Fservice%3D{name}"
+        path = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{services.namespace}/nereus_replicas?{selector}"
+        answer = self.api.request("GET", path)
+        return int(answer.body["items"][0]["value"]) if answer.accepted else None
+
+
+@pytest.fixture(scope="module")
+def ground(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    home = f"op-{uuid.uuid4().hex[:8]}"
+    assert api.request("POST", "/api/v1/namespaces", {"metadata": {"name": home}}).accepted
+    with Traffic(api, tmp_path_factory.mktemp("prometheus")) as traffic:
+        try:
+            register(api, home)
+            yield Ground(api, traffic, home, tmp_path_factory.mktemp("operators"))
+        finally:
+            # First of all, and before any namespace: while it is there and nobody answers, none can be deleted.
+            api.request("DELETE", EXTERNAL)
+            api.request("DELETE", f"/api/v1/namespaces/{home}")
+
+
+def register(api: Api, home: str) -> None:
+    """The External Metrics API for processes on this machine, as the chart does it for pods."""
+    service = {"metadata": {"name": "nereus"}, "spec": {"ports": [{"name": "https", "port": 443}]}}
     api_service = {
         "metadata": {"name": "v1beta1.external.metrics.k8s.io"},
         "spec": {
@@ -88,7 +150,6 @@ def registration(api: Api, home: str, port: int) -> None:
     }
     for path, body in (
         (f"/api/v1/namespaces/{home}/services", service),
-        (f"/apis/discovery.k8s.io/v1/namespaces/{home}/endpointslices", endpoints),
         (f"/api/v1/namespaces/{home}/configmaps", {"metadata": {"name": "nereus-external-metrics"}}),
         (EXTERNAL.rpartition("/")[0], api_service),
     ):
@@ -96,72 +157,271 @@ def registration(api: Api, home: str, port: int) -> None:
         assert made.accepted, made.message
 
 
-@pytest.fixture(scope="module")
-def operator(
-    api: Api, traffic: Traffic, home: str, port: int, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
-    log = tmp_path_factory.mktemp("operator") / "log"
-    with Operator(
-        api.kubeconfig,
-        lease_namespace=home,
-        identity="op",
-        log=log,
-        variables={
-            "NEREUS_HURRY": "20",
-            "NEREUS_PROMETHEUS_URL": traffic.prometheus.url,
-            "NEREUS_EXTERNAL_METRICS_PORT": str(port),
-        },
-    ) as running:
-        eventually(lambda: None if running.leads else "the operator does not lead")
-        yield running
+def floor(services: Services, name: str = "svc") -> int:
+    found = services.get("HorizontalPodAutoscaler", name)
+    return int(found["spec"]["minReplicas"]) if found else 0
 
 
-def floor(services: Services) -> int:
-    return int(services.child("HorizontalPodAutoscaler")["spec"]["minReplicas"])
+def replicas(services: Services, name: str = "svc") -> int:
+    return int(services.child("Deployment", name)["spec"]["replicas"])
 
 
-def replicas(services: Services) -> int:
-    return int(services.child("Deployment")["spec"]["replicas"])
-
-
-def scaling(services: Services) -> Json:
-    found: Json = services.service().get("status", {}).get("scaling", {})
+def status(services: Services, name: str = "svc") -> Json:
+    found: Json = services.service(name).get("status", {}).get("scaling", {})
     return found
 
 
-@pytest.mark.usefixtures("operator")
-def test_a_load_raises_the_floor_bad_metrics_hold_it_and_good_ones_lower_it_again(
-    services: Services, traffic: Traffic
+def until(services: Services, name: str, what: str, look: Callable[[Services, str], object]) -> None:
+    services.until_true(f"{name}: {what}", lambda: look(services, name), seconds=WAIT_SECONDS)
+
+
+def told(reasons: frozenset[str]) -> Callable[[Services, str], object]:
+    """Whether it is said that the load is not known, for one of these reasons."""
+
+    def look(services: Services, name: str) -> bool:
+        condition = services.condition("MetricsAvailable", name)
+        return condition.get("status") == "False" and condition["reason"] in reasons
+
+    return look
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong for one service at its peak, and then is right again; the service is named like it.
+    `reasons` are those of MetricsAvailable=False meanwhile, where it is told."""
+
+    cause: Callable[[Ground, Services, str], None]
+    clear: Callable[[Ground, Services, str], None]
+    reasons: frozenset[str] = frozenset()
+    floor: int = PEAK
+
+
+def nothing(ground: Ground, services: Services, name: str) -> None:
+    """The service is right by itself, or was made wrong once."""
+
+
+def page(spoil: Spoil) -> Callable[[Ground, Services, str], None]:
+    def cause(ground: Ground, services: Services, name: str) -> None:
+        ground.traffic.spoiled[services.namespace, name] = spoil
+
+    return cause
+
+
+def well(ground: Ground, services: Services, name: str) -> None:
+    del ground.traffic.spoiled[services.namespace, name]
+
+
+def nan(pods: Sequence[Pod]) -> None:
+    for pod in pods:
+        pod.value = "NaN"
+
+
+def silent(pods: Sequence[Pod]) -> None:
+    for pod in pods:
+        pod.dead = True
+
+
+def half(pods: Sequence[Pod]) -> None:
+    for number, pod in enumerate(pods):
+        pod.dead = number % 2 == 0
+
+
+def flapping(pods: Sequence[Pod]) -> None:
+    """Back for less than a window of rates, again and again."""
+    for pod in pods:
+        pod.dead = int(time.time() / 2) % 2 == 0
+
+
+def pods_die_and_their_series_stay(ground: Ground, services: Services, name: str) -> None:
+    ground.traffic.add_ghosts((services.namespace, name), PEAK, rate=1.0)
+    page(silent)(ground, services, name)
+
+
+def autoscaler_is_deleted(ground: Ground, services: Services, name: str) -> None:
+    before = services.child("HorizontalPodAutoscaler", name)["metadata"]["uid"]
+    assert services.delete("HorizontalPodAutoscaler", name).accepted
+
+    def made_again() -> bool:
+        found = services.get("HorizontalPodAutoscaler", name)
+        return found is not None and found["metadata"]["uid"] != before and found["spec"]["minReplicas"] >= PEAK
+
+    services.until_true("made again with its floor", made_again, seconds=60)
+    assert replicas(services, name) >= PEAK
+
+
+def autoscaler_is_edited(ground: Ground, services: Services, name: str) -> None:
+    services.patch("HorizontalPodAutoscaler", {"spec": {"minReplicas": 1, "maxReplicas": 2}}, name)
+    services.until_true("as it was", lambda: floor(services, name) >= PEAK, seconds=60)
+    assert services.child("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"] == 6
+
+
+def maximum_is_lowered(ground: Ground, services: Services, name: str) -> None:
+    services.apply(name, scaling=scaling(name, maxReplicas=3))
+    services.until_true("not above the new maximum", lambda: floor(services, name) == 3, seconds=60)
+    services.until_true("pods", lambda: replicas(services, name) == 3, seconds=60)
+    services.until_true("said", lambda: status(services, name).get("limitedBy") == "MaxReplicas", seconds=60)
+
+
+def nodes_are_full(ground: Ground, services: Services, name: str) -> None:
+    """More are asked for, and given up after a while (fifteen minutes of the policy)."""
+    services.until_true("given up", lambda: "no node was found" in status(services, name)["message"], seconds=180)
+    assert status(services, name)["limitedBy"] == "PendingReplicas"
+    services.until_true("as many as have a node", lambda: floor(services, name) <= 2, seconds=60)
+
+
+def prometheus_is_slow(gate: Gate) -> Fault:
+    def slow(ground: Ground, services: Services, name: str) -> None:
+        gate.delay = 6.0
+
+    def quick(ground: Ground, services: Services, name: str) -> None:
+        gate.delay = 0.0
+
+    return Fault(slow, quick, frozenset({"Slow"}))
+
+
+FAULTS = {
+    "not-a-number": Fault(page(nan), well, frozenset({"Invalid"})),
+    "empty": Fault(page(silent), well, frozenset({"Missing", "Stale"})),
+    "half": Fault(page(half), well, frozenset({"Partial"})),
+    "ghosts": Fault(pods_die_and_their_series_stay, well, frozenset({"Missing", "Stale", "Partial", "Recovering"})),
+    "flapping": Fault(page(flapping), well),
+    "deleted": Fault(autoscaler_is_deleted, nothing, floor=1),
+    "edited": Fault(autoscaler_is_edited, nothing, floor=1),
+    "shrunk": Fault(maximum_is_lowered, nothing, floor=1),
+    "no-node": Fault(nodes_are_full, nothing, floor=1),
+}
+
+
+@pytest.fixture
+def idle_for_days(ground: Ground, services: Services) -> str:
+    """A service whose past in Prometheus is three days without a single inference."""
+    now = time.time() - 120
+    labels = f'namespace="{services.namespace}",pod="idle-0",serving_nereus_dev_service="idle",model="m",version="1"'
+    samples = [(now - 60 * minute, 0.0) for minute in range(3 * 1440, 0, -1)]
+    ground.traffic.prometheus.stop()
+    back_fill(ground.traffic.prometheus.store, {labels: samples}, family="nv_inference_count")
+    ground.traffic.prometheus.start()
+    return "idle"
+
+
+def test_no_fault_takes_a_pod_away_and_each_that_passes_lets_them_go(
+    ground: Ground, services: Services, idle_for_days: str
 ) -> None:
-    mine = (services.namespace, "svc")
-    traffic.rates[mine] = 50
-    services.apply(scaling=SCALING)
-    services.until_ready()
-    eventually(
-        lambda: None if 0.3 < scaling(services).get("load", 0) < 0.7 else f"{services.service()['status']}", seconds=60
-    )
-    services.until_true("metrics", lambda: services.condition("MetricsAvailable").get("status") == "True", seconds=30)
-    services.until_true("active", lambda: services.condition("ScalingActive").get("status") == "True", seconds=60)
-    read = services.child("HorizontalPodAutoscaler")["status"]["currentMetrics"][0]["external"]
-    assert read["current"] == {"averageValue": "1"}
+    """Also the first hour: every service here is new, and has its full load from the first moment on."""
+    api, traffic = ground.api, ground.traffic
+    apart = Services(api, f"{services.namespace}-slow")
+    assert api.request("POST", "/api/v1/namespaces", {"metadata": {"name": apart.namespace}}).accepted
+    with ExitStack() as stack:
+        stack.callback(api.request, "DELETE", f"/api/v1/namespaces/{apart.namespace}")
+        gate = Gate(traffic.prometheus.url)
+        stack.callback(gate.stop)
+        stack.callback(traffic.rates.clear)
+        stack.enter_context(ground.operator("fleet", watch=[services.namespace]))
+        stack.callback(ground.no_endpoint, "fleet")
+        stack.enter_context(
+            ground.operator("slow", prometheus=gate.url, home=apart.namespace, watch=[apart.namespace], register=False)
+        )
+        faults = {(services, name): fault for name, fault in FAULTS.items()}
+        faults[apart, SLOW] = prometheus_is_slow(gate)
 
-    traffic.rates[mine] = 420
-    services.until_true("floor", lambda: floor(services) >= 5, seconds=60)
-    services.until_true("replicas", lambda: replicas(services) >= 5, seconds=10)
-    services.until_ready(seconds=60)
-    story = [message for _, reason, message in services.events() if reason == "Scaled"]
-    assert any("Scaled floor 1 -> " in message and "load " in message for message in story), story
-    high = floor(services)
+        everyone = ((services, "calm"), *faults)
+        for where, name in everyone:
+            runtime = {"affinity": ANTI_AFFINITY} if name == "no-node" else {}
+            traffic.rates[where.namespace, name] = HIGH
+            where.apply(name, scaling=scaling(name), runtime=runtime)
+        traffic.rates[services.namespace, idle_for_days] = 0.0
+        services.apply(idle_for_days, scaling=scaling(idle_for_days))
+        for where, name in everyone:
+            if name != "no-node":
+                until(where, name, "floor", lambda at, of: floor(at, of) >= PEAK)
+                where.until_ready(name, seconds=WAIT_SECONDS)
+        story = [message for _, reason, message in services.events("calm") if reason == "Scaled"]
+        assert any("Scaled floor 1 -> " in message and "load " in message for message in story), story
+        assert floor(services, idle_for_days) == 1
 
-    traffic.prometheus.kill()
-    services.until_true("blind", lambda: services.condition("MetricsAvailable").get("status") == "False", seconds=60)
-    assert services.condition("MetricsAvailable")["reason"] == "Unreachable"
-    assert floor(services) == high
-    traffic.rates[mine] = 20
-    traffic.prometheus.start()
-    services.until_true("seen", lambda: services.condition("MetricsAvailable").get("status") == "True", seconds=90)
-    services.until_true("lower", lambda: floor(services) < high and replicas(services) < high, seconds=180)
-    kept = scaling(services)["history"]
-    assert len(kept) >= 2
-    assert kept[0]["id"]
-    del traffic.rates[mine]
+        for (where, name), fault in faults.items():
+            fault.cause(ground, where, name)
+        for where, name in everyone:
+            traffic.rates[where.namespace, name] = LOW
+        until(services, "calm", "lower", lambda at, of: floor(at, of) <= 2)
+        until(services, "calm", "pods go", lambda at, of: replicas(at, of) <= 2)
+        for (where, name), fault in faults.items():
+            assert floor(where, name) >= fault.floor, f"{name}: {where.service(name)['status']}"
+            assert replicas(where, name) >= fault.floor, name
+        for (where, name), fault in faults.items():
+            if fault.reasons:
+                until(where, name, "said", told(fault.reasons))
+
+        for (where, name), fault in faults.items():
+            fault.clear(ground, where, name)
+        traffic.rates[services.namespace, idle_for_days] = HIGH
+        for where, name in faults:
+            until(where, name, "lower", lambda at, of: floor(at, of) <= 2)
+        for name in FAULTS:
+            until(services, name, "pods go", lambda at, of: replicas(at, of) <= 2)
+        until(services, idle_for_days, "woken", lambda at, of: floor(at, of) >= PEAK)
+
+
+def test_replicas_and_prometheus_may_die_at_the_peak_and_the_metrics_api_may_be_gone(
+    ground: Ground, services: Services
+) -> None:
+    traffic, mine = ground.traffic, (services.namespace, "svc")
+    traffic.rates[mine] = HIGH
+    services.apply(scaling=scaling("svc"))
+    with ExitStack() as stack:
+        stack.callback(traffic.rates.clear)
+        leader = ground.operator("first", watch=[services.namespace])
+        stack.callback(leader.kill)
+        services.until_true("floor", lambda: floor(services) >= PEAK, seconds=120)
+        eventually(lambda: None if ground.read(services) == floor(services) else "not served", seconds=120)
+        assert leader.leads
+        standby = stack.enter_context(ground.operator("second", watch=[services.namespace]))
+        high = floor(services)
+
+        leader.kill()
+        ground.no_endpoint("first")
+        eventually(lambda: None if ground.read(services) == high else "the standby does not answer", seconds=60)
+        eventually(lambda: None if standby.leads else "the standby does not lead", seconds=90)
+        assert floor(services) == high
+
+        traffic.prometheus.kill()
+        traffic.rates[mine] = LOW
+        services.until_true(
+            "blind", lambda: services.condition("MetricsAvailable").get("reason") == "Unreachable", seconds=90
+        )
+        standby.terminate()
+        ground.no_endpoint("second")
+        services.until_true("the autoscaler is blind, too", lambda: not _active(services), seconds=120)
+        assert floor(services) == high
+        assert replicas(services) >= high
+
+        third = stack.enter_context(ground.operator("third", watch=[services.namespace]))
+        unread = 'nereus_operator_scaling_services{state="Unreachable"}'
+        eventually(lambda: None if third.leads and third.metric(unread) == 1 else "no tick yet", seconds=90)
+        services.until_true("read again", lambda: _active(services), seconds=120)
+        assert floor(services) == high, "restarted before anything was known"
+        first_bundle = bundle(ground.api)
+
+        traffic.prometheus.start()
+        services.until_true("lower", lambda: floor(services) <= 2, seconds=WAIT_SECONDS)
+        services.until_true("pods go", lambda: replicas(services) <= 2, seconds=120)
+        assert services.condition("MetricsAvailable")["status"] == "True"
+        assert status(services)["history"][0]["id"]
+
+        ground.no_endpoint("third")
+        traffic.rates[mine] = HIGH
+        services.until_true("floor without the metrics API", lambda: floor(services) >= PEAK, seconds=120)
+        services.until_true("pods come", lambda: replicas(services) >= PEAK, seconds=60)
+        eventually(lambda: None if bundle(ground.api) != first_bundle else "no certificate was renewed", seconds=120)
+        assert b"BEGIN CERTIFICATE" in bundle(ground.api)
+
+
+def _active(services: Services) -> bool:
+    """Whether the autoscaler reads its metrics, by its own word."""
+    conditions = services.child("HorizontalPodAutoscaler").get("status", {}).get("conditions", [])
+    return any(item["type"] == "ScalingActive" and item["status"] == "True" for item in conditions)
+
+
+def bundle(api: Api) -> bytes:
+    """The certificates that the API server trusts."""
+    return base64.b64decode(api.get(EXTERNAL)["spec"].get("caBundle", ""))

@@ -154,6 +154,11 @@ class Reason(StrEnum):
     METRICS_PENDING = "MetricsPending", "The autoscaler is new and has not read its metrics yet."
 
     # --- somebody has to do something
+    OBJECTIVE_TOO_SHORT = (
+        "ObjectiveTooShort",
+        "One inference alone takes longer than scaling.objective.latency: no number of pods keeps it.",
+        "Raise scaling.objective.latency, or make the model faster.",
+    )
     SUSPENDED = "Suspended", "spec.suspend is true: nothing is reconciled.", "Set spec.suspend to false."
     INVALID_SPEC = (
         "InvalidSpec",

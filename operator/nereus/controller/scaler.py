@@ -184,4 +184,5 @@ def _acted_upon(decision: ScalingDecision) -> tuple[object, ...]:
         decision.limited_by,
         decision.metrics_ok,
         decision.trusted,
+        bool(decision.hint),
     )

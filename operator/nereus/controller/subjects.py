@@ -64,6 +64,7 @@ class Subject:
             metrics=reading.state.value,
             fault=reading.state.is_fault,
             message=reading.message,
+            hint=reading.hint,
         )
 
 

@@ -77,6 +77,8 @@ def condition(world: World, now: datetime) -> Condition:
         return _said(Truth.UNKNOWN, Reason.METRICS_PENDING, "the HorizontalPodAutoscaler does not exist yet")
     for finding in (*scaling_failed(world), *blind(world, now)):
         return _said(Truth.FALSE, finding.reason, finding.text)
+    if world.decision is not None and world.decision.hint:
+        return _said(Truth.TRUE, Reason.OBJECTIVE_TOO_SHORT, f"{world.decision.hint}; {_bounds(world)}")
     if world.autoscaler.condition("ScalingActive").is_true:
         if service.acts and not world.external_metrics:
             alone = "Nereus decides through the autoscaler's floor alone: another provider serves external metrics"

@@ -86,8 +86,8 @@ def conditions(world: World) -> Iterator[Condition]:
     message = reason.meaning if truth is Truth.TRUE else decision.metrics_message or reason.meaning
     if truth is Truth.FALSE:
         message = f"{message}; nothing is taken away until the load is known again. {reason.remedy}".strip()
-    elif decision.hint:
-        message = f"{message} {decision.hint}"
+    elif decision.metrics == Reason.METRICS_FRESH.value and decision.metrics_message:
+        message = f"{reason.meaning} But {decision.metrics_message}."  # a clock that is wrong
     yield _metrics(truth, reason, words.trimmed(message, 2000))
     if decision.trust_message:
         word = {True: Reason.FORECAST_HOLDS, False: Reason.FORECAST_MISSED, None: Reason.FORECAST_LEARNING}

@@ -149,6 +149,21 @@ def _reading(
         pods_seen=pods,
         skew_seconds=skew,
         message=message,
+        hint=_too_short(wanted, names, capacities),
+    )
+
+
+def _too_short(wanted: Wanted, names: Iterable[str], capacities: Capacities) -> str:
+    """Says when the objective cannot be kept by any number of pods: one execution alone takes longer."""
+    slow = {
+        name: seconds for name in names if (seconds := capacities.fastest(wanted, name) or 0) > wanted.latency_seconds
+    }
+    if not slow:
+        return ""
+    name = max(slow, key=lambda each: slow[each])
+    return (
+        f"one inference of {name} takes {slow[name]:.2g} s, longer than the objective of {wanted.latency_seconds:g} s:"
+        " no number of pods keeps it; raise spec.scaling.objective.latency or make the model faster"
     )
 
 

@@ -87,6 +87,12 @@ class Capacities:
                 _note(known.seconds.setdefault(name, {}), measured)
         return {name: self._capacity(wanted, known, name) for name in names}
 
+    def fastest(self, wanted: Wanted, name: str) -> float | None:
+        """Seconds of the quickest execution of a model that was ever seen, of any batch; None before the first."""
+        known = self._learned.get(wanted.key)
+        points = known.seconds.get(name) if known else None
+        return min(CostCurve(seconds=points).usable().values(), default=None) if points else None
+
     def keep_only(self, keys: set[Key]) -> None:
         """Forgets what nobody wants any more."""
         for key in self._learned.keys() - keys:

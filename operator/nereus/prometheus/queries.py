@@ -23,8 +23,9 @@ LEAST_WINDOW = 15.0
 SCRAPES_UNTIL_STALE = 3
 """A sample this many scrapes old (and at least `LEAST_STALE` seconds) says nothing about now."""
 LEAST_STALE = 5.0
-INTERVAL_SPANS = (300.0, 150.0)
-"""Seconds over which samples are counted to learn how often pods are scraped."""
+INTERVAL_SPANS = ((300.0, 150.0), (60.0, 30.0))
+"""Seconds over which samples are counted to learn how often pods are scraped: a span and the later half of it. The
+second pair is for pods (or a Prometheus) that are minutes old."""
 MODEL = "model"
 VERSION = "version"
 
@@ -83,6 +84,12 @@ class Scope:
         return max(2, int(self.window / self.scrape_interval + 1e-6))
 
     @property
+    def begun(self) -> str:
+        """The first scrape of a window, with some room for scrapes that are not quite regular: range and offset."""
+        first = min(1.25 * self.scrape_interval, self.window)
+        return f"[{seconds(first)}] offset {seconds(self.window - first)}"
+
+    @property
     def selector(self) -> str:
         """Label matchers of every series that belongs to a service."""
         parts = [f'{self.labels.service}!=""', *(part.strip() for part in split_matchers(self.matchers))]
@@ -123,11 +130,13 @@ def tick(scope: Scope) -> Mapping[Query, str]:
     pending = f"nv_inference_pending_request_count{{{where}}}"
     bucket = f"nv_inference_first_response_histogram_ms_bucket{{{where}}}"
     seen = f"timestamp({count}) > time() - {scope.stale_after:g}"
+    # Enough samples do not make a window whole: when scrapes come faster than assumed, a new pod soon has them.
+    whole = f"count_over_time({count}{window}) >= {scope.whole_count} and count_over_time({count}{scope.begun}) > 0"
     rising = f"(rate({count}{window}) > 0) and (min_over_time({count}{window}) == 0)"
     return {
         Query.NEWEST: f"max by ({service}) (timestamp({count}))",
         Query.PODS: f"count by ({service}) (max by ({pod}) ({seen}))",
-        Query.WHOLE: f"count by ({service}) (max by ({pod}) (count_over_time({count}{window})) >= {scope.whole_count})",
+        Query.WHOLE: f"count by ({service}) (max by ({pod}) ({whole}))",
         Query.INFERENCES: rate("nv_inference_count"),
         Query.RECENT: summed(f"irate({count}{window}) and ({seen})"),
         Query.REQUESTS: rate("nv_inference_request_success"),
@@ -153,11 +162,11 @@ def _curve(model: str, where: str) -> str:
 
 
 def scrape_interval(scope: Scope) -> str:
-    """How many samples a series usually got in five minutes and in the later half of them, as label `of`."""
+    """How many samples a series usually got in each of the spans, as label `of`."""
     count = f"nv_inference_count{{{scope.selector}}}"
     parts = (
         f'label_replace(quantile(0.5, count_over_time({count}[{seconds(span)}])), "of", "{span:g}", "", "")'
-        for span in INTERVAL_SPANS
+        for span in (span for pair in INTERVAL_SPANS for span in pair)
     )
     return " or ".join(parts)
 

@@ -26,6 +26,8 @@ LEARN_INTERVAL_EVERY = 300.0
 """Seconds between two looks at how often the pods are scraped."""
 RAW_FOR = 300.0
 """Seconds of reading raw series after the recording rules gave nothing: nobody has loaded them, or they lag."""
+FEWEST_SAMPLES = (2, 5)
+"""In the later half of the longer and of the shorter time; fewer say too little about the time between two."""
 USUAL_INTERVALS = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0)
 """Seconds; a count over five minutes is off by one now and then, so figures close to these are taken as these."""
 
@@ -132,14 +134,15 @@ class Reader:
 
 
 def _interval(rows: Sequence[Row]) -> float | None:
-    """Seconds between two scrapes, from samples counted over five minutes and over half of that; None when the longer
-    time does not hold twice as many: then pods or Prometheus are younger, or there was a gap."""
+    """Seconds between two scrapes, from samples counted over a time and over half of it; None when the longer time does
+    not hold twice as many: then pods or Prometheus are younger, or there was a gap."""
     counts = {row["metric"].get("of"): number(row["value"][1]) for row in rows}
-    long, short = (counts.get(f"{span:g}", 0.0) for span in queries.INTERVAL_SPANS)
-    if not (short >= 2 and 1.8 * short <= long <= 2.2 * short):
-        return None
-    interval = queries.INTERVAL_SPANS[0] / long
-    return next((usual for usual in USUAL_INTERVALS if abs(interval - usual) <= 0.15 * usual), interval)
+    for spans, fewest in zip(queries.INTERVAL_SPANS, FEWEST_SAMPLES, strict=True):
+        long, short = (counts.get(f"{span:g}", 0.0) for span in spans)
+        if short >= fewest and 1.8 * short <= long <= 2.2 * short:
+            interval = spans[0] / long
+            return next((usual for usual in USUAL_INTERVALS if abs(interval - usual) <= 0.15 * usual), interval)
+    return None
 
 
 def _nothing(got: Mapping[Query, Answer | QueryError]) -> bool:

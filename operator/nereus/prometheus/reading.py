@@ -109,7 +109,7 @@ class Reading:
     `load` is in replica-equivalents, summed over the models; with `PARTIAL` the pods that were not seen are taken to
     have as much as the others. It is `None` when a rate or a capacity is unknown. `pods_seen` counts pods with a
     current sample. `skew_seconds` is the clock of Prometheus minus ours. `message` says what is wrong and what to do;
-    empty when nothing is.
+    empty when nothing is. `hint` is advice that has nothing to do with the metrics themselves.
     """
 
     at: float
@@ -119,6 +119,7 @@ class Reading:
     pods_seen: int = 0
     skew_seconds: float = 0.0
     message: str = ""
+    hint: str = ""
 
     @property
     def rate(self) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from nereus.api.decision import ScalingDecision
 from nereus.api.protocol import ModelState
 from nereus.diagnosis import status
 from tests.unit.diagnosis.scenarios import BLIND, SCALED
@@ -45,6 +47,22 @@ def test_the_autoscalers_numbers_and_words_are_in_the_status() -> None:
         "metrics": ["cpu 43% of 70%"],
     }
     assert scaling_active(made) == ("True", "Scaling")
+
+
+def test_an_objective_that_no_number_of_pods_keeps_is_told_where_scaling_is_told() -> None:
+    decision = ScalingDecision(
+        id="d",
+        at=unix(0),
+        replicas=1,
+        known=True,
+        least=1,
+        most=5,
+        message="load 0.2",
+        hint="one inference takes 1 s",
+    )
+    observed = world([serving_pod()], [report()], of=SCALED, hpa=autoscaler())
+    made = diagnosed(replace(observed, decision=decision))
+    assert scaling_active(made) == ("True", "ObjectiveTooShort")
 
 
 def test_an_autoscaler_at_its_limit_says_so() -> None:

@@ -95,6 +95,30 @@ def test_recorded_load_is_right_while_pods_come_and_go(tmp_path: Path) -> None:
     promtool("test", "rules", str(file))
 
 
+@needs_promtool
+def test_many_samples_of_a_young_pod_are_no_whole_window(tmp_path: Path) -> None:
+    """Scraped three times as often as the rules assume, it has enough of them after a third of the window."""
+    labels = '{namespace="team",serving_nereus_dev_service="resnet",model="m",version="1",pod="p1"}'
+    checks = [
+        {"expr": "sum(nereus:service:pods_whole) or vector(0)", "eval_time": at, "exp_samples": [{"value": whole}]}
+        for at, whole in (("4m30s", 0), ("5m30s", 1))
+    ]
+    test: dict[str, Any] = {
+        "rule_files": [str(ROOT / "charts/nereus/files/load-rules.yaml")],
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "5s",
+                "input_series": [{"series": f"nv_inference_count{labels}", "values": "_x48 0+50x40"}],
+                "promql_expr_test": checks,
+            }
+        ],
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump(test))
+    promtool("test", "rules", str(file))
+
+
 async def test_without_the_rules_raw_series_are_read_after_one_tick() -> None:
     source = Recorded()
     made = reader(source, recorded=True)

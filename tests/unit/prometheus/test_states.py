@@ -32,6 +32,12 @@ async def test_a_service_whose_pods_are_all_seen_is_fresh() -> None:
     assert not reading.lower_bound
 
 
+async def test_an_objective_shorter_than_one_inference_is_advised_against() -> None:
+    assert (await read(Recorded())).hint == ""  # batches of 4 in 40 ms, objective 500 ms
+    hint = (await read(Recorded(), wanted(latency_seconds=0.03))).hint
+    assert "one inference of m takes 0.04 s, longer than the objective of 0.03 s" in hint
+
+
 async def test_a_service_without_requests_has_load_zero_and_is_fresh() -> None:
     reading = await read(Recorded(healthy(rate=0)))
     assert (reading.state, reading.load, reading.rate) == (Freshness.FRESH, 0, 0)
@@ -231,13 +237,26 @@ async def test_after_a_gap_the_last_two_samples_may_raise_the_load() -> None:
 
 
 @pytest.mark.parametrize(
-    ("long", "short", "learned"),
-    [(20, 10, 15.0), (21, 10, 15.0), (10, 5, 30.0), (5, 2.5, 60.0), (12, 10, 15.0), (0, 0, 15.0), (37, 18.5, 300 / 37)],
+    ("counts", "learned"),
+    [
+        ((20, 10), 15.0),
+        ((21, 10), 15.0),
+        ((10, 5), 30.0),
+        ((5, 2.5), 60.0),
+        ((12, 10), 15.0),
+        ((0, 0), 15.0),
+        ((37, 18.5), 300 / 37),
+        ((14, 14, 12, 6), 5.0),  # younger than five minutes
+        ((4, 4, 4, 2), 15.0),  # too few to tell
+    ],
 )
 async def test_how_often_pods_are_scraped_is_learned_when_the_count_is_steady(
-    long: float, short: float, learned: float
+    counts: tuple[float, ...], learned: float
 ) -> None:
-    rows = [{"metric": {"of": of}, "value": [NOW, str(n)]} for of, n in (("300", long), ("150", short))]
+    rows = [
+        {"metric": {"of": of}, "value": [NOW, str(n)]}
+        for of, n in zip(("300", "150", "60", "30"), counts, strict=False)
+    ]
     made = Reader(Options(address="http://p"), source=Recorded(extra=[("quantile", rows)]), clock=lambda: NOW)
     await made.read([wanted()])
     assert made.scope.scrape_interval == pytest.approx(learned)
