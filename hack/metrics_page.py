@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
 
+from nereus.agent.exposition import Exposition
 from nereus.alerting import conventions as c
 from nereus.controller.main import Operator
 from nereus.controller.metrics import PREFIX, Metrics
 from nereus.controller.servicemetrics import HELP
+from nereus.gpu.usage import NodeUsage
 from nereus.sidecar import metrics as sidecar
 from nereus.sidecar.state import Board, Moments, Record
 
@@ -44,6 +46,13 @@ def page(*, notice: str) -> str:
         "",
     ]
     lines += [*_table(_sidecar()), ""]
+    lines += [
+        "## Each GPU node, from the agent",
+        "",
+        "Port 9410, `/metrics`. Of pods: a series for each container and device; `modelservice` is empty for those of others.",
+        "",
+    ]
+    lines += [*_table(_agent()), ""]
     lines += ["## Each pod, from Triton", "", "Port 8002, `/metrics`. Those that alerts and dashboards use:", ""]
     names = sorted(value for name, value in vars(c).items() if name.isupper() and str(value).startswith("nv_"))
     lines += [f"* `{name}`" for name in names]
@@ -77,6 +86,11 @@ def _operator() -> Iterator[tuple[str, str, str, str]]:
     empty.queue.depth = 0
     for name, (text, label, _) in Operator._gauges(empty).items():
         yield f"{PREFIX}_{name}", "gauge", label, text
+
+
+def _agent() -> Iterator[tuple[str, str, str, str]]:
+    for family in Exposition(lambda: NodeUsage(node=""), lambda _namespace, _pod: "").collect():
+        yield family.name, family.type, ", ".join(getattr(family, "_labelnames", ())), family.documentation
 
 
 def _sidecar() -> Iterator[tuple[str, str, str, str]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nereus
+from nereus.api.names import RUNBOOKS
 
 PROG = "nereus"
 OK, FAILED = 0, 1
@@ -104,6 +105,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="print a rules file for a Prometheus without prometheus-operator instead: the alerts of the services in"
         " the files, of any fleet whose thresholds the operator exports, or of the operator",
     )
+    render.add_argument(
+        "--runbooks",
+        metavar="URL",
+        default=environment.get("NEREUS_RUNBOOKS") or RUNBOOKS,
+        help="address below which the pages of the alerts lie [NEREUS_RUNBOOKS, otherwise %(default)s]",
+    )
     render.add_argument("--pod-monitor", action="store_true", help="as in a cluster that has prometheus-operator")
     render.set_defaults(command=_render)
 
@@ -139,6 +146,7 @@ def _render(given: argparse.Namespace) -> int:
         sidecar_pull_policy=given.sidecar_pull_policy,
         pod_monitor=given.pod_monitor,
         prometheus_rule=given.pod_monitor,
+        runbooks=given.runbooks,
     )
     texts: list[str] = []
     complaints: list[str] = []
@@ -148,7 +156,7 @@ def _render(given: argparse.Namespace) -> int:
             nodes = tuple(filter(None, map(read_node, _listed(given.nodes))))
         except ValueError as error:
             complaints.append(f"{given.nodes}: {error}")
-    groups = _rule_groups(given.rules)
+    groups = _rule_groups(given.rules, given.runbooks)
     found = len(groups)
     if not given.files and not groups:
         complaints.append("no FILE given: name YAML files, or - for standard input")
@@ -165,7 +173,7 @@ def _render(given: argparse.Namespace) -> int:
             try:
                 service = services.read(resource)
                 if given.rules:
-                    groups.append(service_group(service))
+                    groups.append(service_group(service, runbooks=given.runbooks))
                     continue
                 texts += [_document(manifest) for manifest in render(service, settings=settings, nodes=nodes).objects]
             except InvalidSpecError as error:
@@ -185,11 +193,12 @@ def _listed(file: str) -> Iterator[dict[str, Any]]:
         yield from document.get("items") or [document]
 
 
-def _rule_groups(wished: str | None) -> list[dict[str, Any]]:
+def _rule_groups(wished: str | None, runbooks: str) -> list[dict[str, Any]]:
     """The groups of rules that need no file."""
     from nereus.alerting.rules import fleet_group, operator_group
 
-    return {"fleet": [fleet_group()], "operator": [operator_group()]}.get(wished or "", [])
+    groups = {"fleet": fleet_group, "operator": operator_group}
+    return [groups[wished](runbooks=runbooks)] if wished in groups else []
 
 
 def _documents(file: str) -> Iterator[dict[str, Any]]:

@@ -111,7 +111,11 @@ def render(
     template, number = found or fresh_template(service, body, inputs, stored)
     selected = dict(settings.rule_labels)
     ruled = settings.prometheus_rule and settings.alert_rules == "Service"
-    rule = prometheus_rule(service, labels=selected, pace=settings.alert_pace) if ruled else None
+    rule = (
+        prometheus_rule(service, labels=selected, pace=settings.alert_pace, runbooks=settings.runbooks)
+        if ruled
+        else None
+    )
     autoscaler = autoscaling.hpa(
         service,
         decision=decision,

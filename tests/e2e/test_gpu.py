@@ -176,7 +176,8 @@ def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: Wor
 
     # The metrics name pod, service and container.
     pod = only_pod(world, "two")["metadata"]["name"]
-    labels = f'container="triton",gpu="GPU-sim-0",namespace="{world.namespace}",pod="{pod}",service="two"'
+    labels = 'gpu="GPU-sim-0",modelservice="two",modelservice_container="triton"'
+    labels += f',modelservice_namespace="{world.namespace}",modelservice_pod="{pod}"'
     assert f"nereus_gpu_pod_memory_used_bytes{{{labels}}}" in agent_metrics(world.kube)
     assert "nereus_gpu_agent_simulated 1.0" in agent_metrics(world.kube)
 

@@ -1,6 +1,7 @@
 """The last look as Prometheus metrics. What is not known has no sample: an absent series is not a zero.
 
-Names and labels are a contract with dashboards and alerts (nereus.alerting uses them).
+Names and labels are a contract with dashboards and alerts (nereus.alerting uses them). Whose the memory is stands under
+names that no scrape gives to its targets: `namespace`, `pod` and `container` there are those of the agent itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from nereus.gpu.usage import NodeUsage
 
-POD_LABELS = ("namespace", "pod", "service", "container", "gpu")
+POD_LABELS = ("modelservice_namespace", "modelservice", "modelservice_pod", "modelservice_container", "gpu")
 DEVICE_LABELS = ("gpu", "product", "parent")
 
 
@@ -41,7 +42,7 @@ class Exposition(Collector):
             for pod in usage.pods:
                 if (value := getattr(pod, field)) is not None:
                     service = self._service(pod.namespace, pod.pod)
-                    family.add_metric((pod.namespace, pod.pod, service, pod.container, pod.device), float(value))
+                    family.add_metric((pod.namespace, service, pod.pod, pod.container, pod.device), float(value))
             yield family
         for name, words, field in (
             ("nereus_gpu_device_memory_total_bytes", "Memory of a GPU or of a MIG slice.", "total_bytes"),

@@ -44,6 +44,15 @@ def _load_failures(scope: Scope) -> str:
     return scope.beyond(f"{failed} / ({loads} > 0) or clamp_max({failed}, 1)", "NereusModelLoadFailing")
 
 
+def _gpu_memory(scope: Scope) -> str:
+    pod = f"{OPERATOR}, {c.POD}"
+    # Two agents may speak of one pod while one is replaced; a pod has as many limits as devices.
+    used = f"sum by ({pod}) (max by ({pod}, {c.CONTAINER}, gpu) ({scope.said(c.GPU_USED)}))"
+    seen = f"sum by ({pod}) (max by ({pod}, gpu) ({scope.said(c.GPU_SEEN_LIMIT)}))"
+    asked = f"on ({OPERATOR}) group_left () {gauge(scope, c.GPU_LIMIT)}"
+    return scope.beyond(f"{used} / {seen} or {used} / {asked}", "NereusGPUMemoryHigh", from_pods=False)
+
+
 def _queue(scope: Scope) -> str:
     return scope.beyond(f"sum by ({PODS}, model) ({scope.pods(c.PENDING)})", "NereusQueueBacklog")
 
@@ -152,6 +161,22 @@ ALERTS: tuple[Alert, ...] = (
         for_reason="a load that Triton refused has failed, waiting makes it no truer; the window holds it for 15 min",
         keep_seconds=5 * MINUTE,
         keep_reason="the sidecar tries again less and less often, and between two tries nothing fails",
+    ),
+    Alert(
+        name="NereusGPUMemoryHigh",
+        severity=Severity.WARNING,
+        summary="{service}: pod {{ $labels.modelservice_pod }} is close to its GPU memory limit",
+        description="Pod {{ $labels.modelservice_pod }} of {service} uses {{ $value | humanizePercentage }} of the GPU"
+        " memory that it may use; {limit} is allowed. The next allocation may fail, and with it requests, a model's"
+        " load or the whole server.",
+        expression=_gpu_memory,
+        threshold=lambda given: given.gpu_memory,
+        shown=_percent,
+        for_seconds=MINUTE,
+        for_reason="a reload holds the old and the new model for seconds",
+        keep_seconds=2 * MINUTE,
+        keep_reason="memory that batches of changing size take and give back is the same trouble",
+        from_pods=False,
     ),
     Alert(
         name="NereusQueueBacklog",

@@ -11,6 +11,9 @@ POD_SERVICE = "serving_nereus_dev_service"
 """The pod label serving.nereus.dev/service, as Prometheus writes it."""
 SERVICE = "modelservice"
 SERVICE_NAMESPACE = "modelservice_namespace"
+POD = "modelservice_pod"
+CONTAINER = "modelservice_container"
+"""Of the GPU agents, which speak of pods of others."""
 ALERT = "alert"
 
 # --- Triton's own (research: which of them lie is said in docs/alerts.md)
@@ -48,7 +51,12 @@ FORECAST = "nereus_service_forecast"
 FLOOR = "nereus_service_floor"
 REACTIVE = "nereus_service_reactive"
 FORECAST_ERROR = "nereus_service_forecast_error"
+GPU_LIMIT = "nereus_service_gpu_memory_limit_bytes"
 THRESHOLD = "nereus_service_alert_threshold"
+
+# --- the GPU agents', of each container and device
+GPU_USED = "nereus_gpu_pod_memory_used_bytes"
+GPU_SEEN_LIMIT = "nereus_gpu_pod_memory_limit_bytes"
 
 # --- the operator's, of itself
 LEADER = "nereus_operator_leader"
@@ -57,5 +65,3 @@ WORKING = "nereus_operator_working_seconds"
 
 THRESHOLD_RECORD = "nereus:alert_threshold"
 """THRESHOLD with the labels that series of pods carry, recorded once for all rules of the fleet."""
-
-RUNBOOKS = "https://github.com/nereus-operator/nereus/blob/main/docs/runbooks"

@@ -15,6 +15,7 @@ from nereus.alerting import conventions as c
 from nereus.alerting.alert import Alert
 from nereus.alerting.scope import OPERATOR, FleetScope, ServiceScope, promql_duration
 from nereus.alerting.thresholds import Thresholds, thresholds
+from nereus.api import names
 from nereus.api.children import child
 from nereus.api.manifests import Manifest
 from nereus.api.service import ModelService
@@ -43,9 +44,9 @@ def group_name(namespace: str, name: str) -> str:
     return f"nereus/{namespace}/{name}"
 
 
-def service_group(service: ModelService, *, pace: float = 1.0) -> Json:
+def service_group(service: ModelService, *, pace: float = 1.0, runbooks: str = names.RUNBOOKS) -> Json:
     """The rules of one service; no rules when all of its alerts are disabled. `pace` below 1 shortens every time of
-    the rules by that factor, for tests."""
+    the rules by that factor, for tests; `runbooks` is the address below which the pages lie."""
     own = limits(thresholds(service))
     scope = ServiceScope(namespace=service.namespace, name=service.name, limits=own, pace=pace)
     labels = {c.NAMESPACE: service.namespace, "service": service.name, **(service.alerts.labels or {})}
@@ -58,6 +59,7 @@ def service_group(service: ModelService, *, pace: float = 1.0) -> Json:
             service=service.key,
             limit=alert.shown(own[alert.name]),
             pace=pace,
+            runbooks=runbooks,
         )
         for alert in catalogue.ALERTS
         if alert.name in own
@@ -65,10 +67,12 @@ def service_group(service: ModelService, *, pace: float = 1.0) -> Json:
     return _group(group_name(service.namespace, service.name), rules, pace)
 
 
-def prometheus_rule(service: ModelService, *, labels: Mapping[str, str], pace: float = 1.0) -> Manifest | None:
+def prometheus_rule(
+    service: ModelService, *, labels: Mapping[str, str], pace: float = 1.0, runbooks: str = names.RUNBOOKS
+) -> Manifest | None:
     """The PrometheusRule beside a service, or None when there is nothing to alert on. `labels` are what the
     installation's Prometheus selects rules by."""
-    group = service_group(service, pace=pace)
+    group = service_group(service, pace=pace, runbooks=runbooks)
     if not group["rules"]:
         return None
     manifest = child(service, api_version=API_VERSION, kind=KIND, spec={"groups": [group]})
@@ -76,7 +80,7 @@ def prometheus_rule(service: ModelService, *, labels: Mapping[str, str], pace: f
     return manifest
 
 
-def fleet_group(*, pace: float = 1.0) -> Json:
+def fleet_group(*, pace: float = 1.0, runbooks: str = names.RUNBOOKS) -> Json:
     """One set of rules for every service, joined to the thresholds that the operator exports."""
     scope = FleetScope(pace=pace)
     renamed = f"max by ({c.ALERT}, {OPERATOR}) ({c.THRESHOLD})"
@@ -95,12 +99,13 @@ def fleet_group(*, pace: float = 1.0) -> Json:
                 service=f"{labels[c.NAMESPACE]}/{labels['service']}",
                 limit="what the service sets",
                 pace=pace,
+                runbooks=runbooks,
             )
         )
     return _group(FLEET_GROUP, rules, pace)
 
 
-def operator_group(*, pace: float = 1.0) -> Json:
+def operator_group(*, pace: float = 1.0, runbooks: str = names.RUNBOOKS) -> Json:
     """The rules about the operator itself."""
     rules = [
         _ordered(
@@ -109,7 +114,7 @@ def operator_group(*, pace: float = 1.0) -> Json:
             for_seconds=alert.for_seconds * pace,
             keep_seconds=alert.keep_seconds * pace,
             labels={"severity": alert.severity.value, "component": "nereus-operator"},
-            annotations=_annotations(alert.name, alert.summary, alert.description),
+            annotations=_annotations(alert.name, alert.summary, alert.description, runbooks),
         )
         for alert in operator.ALERTS
     ]
@@ -136,6 +141,7 @@ def _rule(
     service: str,
     limit: str,
     pace: float,
+    runbooks: str,
 ) -> Json:
     def filled(text: str) -> str:
         return text.replace("{service}", service).replace("{limit}", limit)
@@ -146,12 +152,15 @@ def _rule(
         for_seconds=alert.for_seconds * pace,
         keep_seconds=alert.keep_seconds * pace,
         labels={"severity": alert.severity.value, **labels},
-        annotations={**annotations, **_annotations(alert.name, filled(alert.summary), filled(alert.description))},
+        annotations={
+            **annotations,
+            **_annotations(alert.name, filled(alert.summary), filled(alert.description), runbooks),
+        },
     )
 
 
-def _annotations(name: str, summary: str, description: str) -> dict[str, str]:
-    return {"summary": summary, "description": description, "runbook_url": f"{c.RUNBOOKS}/{name}.md"}
+def _annotations(name: str, summary: str, description: str, runbooks: str) -> dict[str, str]:
+    return {"summary": summary, "description": description, "runbook_url": f"{runbooks}/{name}.md"}
 
 
 def _ordered(

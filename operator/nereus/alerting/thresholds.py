@@ -13,6 +13,7 @@ LATENCY_MS = 500.0
 LOAD_FAILURES = 0.01
 QUEUED_REQUESTS = 100.0
 ERRORS = 0.01
+GPU_MEMORY = 0.9
 TRAFFIC_LOST = 0.99
 """Nearly all of the last hour's traffic is gone."""
 COLD_START_GROWTH = 1.5
@@ -26,6 +27,7 @@ class Thresholds:
     """Numbers in the units of the signals: milliseconds, requests, and shares of 1.
 
     `errors` is the share of failed requests that is tolerated over 30 days; the alerts look at how fast it is used up.
+    `gpu_memory` is a share of the limit in effect, None for a service without a GPU.
     `scales` says whether anything but a person sets the number of pods.
     """
 
@@ -33,6 +35,7 @@ class Thresholds:
     load_failures: float = LOAD_FAILURES
     queue: float = QUEUED_REQUESTS
     errors: float = ERRORS
+    gpu_memory: float | None = GPU_MEMORY
     scales: bool = True
     disabled: frozenset[str] = frozenset()
 
@@ -45,6 +48,7 @@ def thresholds(service: ModelService) -> Thresholds:
         load_failures=_share(given.load_failures, LOAD_FAILURES),
         queue=float(given.queue.above) if given.queue and given.queue.above is not None else QUEUED_REQUESTS,
         errors=_share(given.errors, ERRORS),
+        gpu_memory=_share(given.gpu_memory, GPU_MEMORY) if service.spec.gpu else None,
         scales=service.min_replicas < service.max_replicas,
         disabled=frozenset(given.disable or ()),
     )

@@ -85,6 +85,9 @@ NAME_NOT_DNS = (
     " '-', and ends with a letter or a digit; rename it"
 )
 
+RUNBOOKS = "docs/runbooks"
+"""Where the pages of the alerts lie in the repository: what an alert names until the installation says where."""
+
 
 def plan_config_map(service_name: str, shard: int) -> str:
     """Name of one ConfigMap of the plan; `shard` counts from 0 to PLAN_SHARDS - 1."""

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nereus.api.names import RUNBOOKS
 from nereus.gpu.eviction import GRACE_SECONDS
 from nereus.prometheus import options as prometheus
 from nereus.workload.settings import Settings
@@ -63,6 +64,12 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
     )
     add("--alert-pace", type=float, default=variable("ALERT_PACE", "1"), help="below 1: shorter times, for tests")
     add("--rule-labels", default=variable("RULE_LABELS"), help="NAME=VALUE,... on PodMonitors and PrometheusRules")
+    add(
+        "--runbooks",
+        metavar="URL",
+        default=variable("RUNBOOKS") or RUNBOOKS,
+        help="address below which the pages of the alerts lie [%(default)s]",
+    )
     add("--http-host", default=variable("HTTP_HOST"), help="address of /healthz, /readyz and /metrics; empty: all")
     add("--http-port", type=int, default=variable("HTTP_PORT", "8080"))
     add("--gpu-agents", default=variable("GPU_AGENTS"), help="HOST:PORT of the GPU agents' Service; empty: none")
@@ -115,6 +122,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
             sidecar_pull_policy=given.sidecar_pull_policy,
             alert_rules=given.alert_rules,
             alert_pace=given.alert_pace,
+            runbooks=given.runbooks.rstrip("/"),
             rule_labels=tuple((label[0], label[1]) for label in labels),
             predictive=bool(metrics.address),
         ),

@@ -46,7 +46,7 @@ from nereus.controller.servicemetrics import ServiceMetrics
 from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Key, Store, service_owner
-from nereus.diagnosis import report, story
+from nereus.diagnosis import gpu, report, story
 from nereus.diagnosis.alerts import AlertsInUse, Loading
 from nereus.diagnosis.reading import instant, items, mapping, number
 from nereus.diagnosis.world import ApplyFailure, TemplateInUse, World
@@ -170,6 +170,7 @@ class Reconciler:
             status,
             latency_seconds=wished.latency_objective.seconds,
             limits=rules.limits(thresholds(wished)) if fleet else rules.NO_LIMITS,
+            gpu_limit_bytes=gpu.limit_bytes(world),
         )
         word = "refused" if made.failures else "suspended" if wished.suspended else "done"
         return await self._tell(resource, previous, status, Outcome(word, 1.0 if made.leaving else None))
@@ -297,10 +298,10 @@ class Reconciler:
     def _alerts(self, key: Key, wished: ModelService, refused: str) -> AlertsInUse:
         """Whether the alerts of a service are where they work."""
         settings = self.settings()
-        group = rules.service_group(wished, pace=settings.alert_pace)
+        group = rules.service_group(wished, pace=settings.alert_pace, runbooks=settings.runbooks)
         count = len(group["rules"])
         if settings.alert_rules == "Fleet":
-            group = rules.fleet_group(pace=settings.alert_pace)
+            group = rules.fleet_group(pace=settings.alert_pace, runbooks=settings.runbooks)
         expected = settings.alert_rules == "Fleet" or (settings.alert_rules == "Service" and settings.prometheus_rule)
         if expected and count and not refused:
             verdict = self.loaded.look(key, group)

@@ -30,6 +30,7 @@ HELP = {
     c.REACTIVE: "Pods that the present load alone would need.",
     c.FLOOR: "Fewest pods that the policy asks for now.",
     c.FORECAST_ERROR: "How far the forecast was off lately, as a share of the load.",
+    c.GPU_LIMIT: "GPU memory that each of its pods may use: the limit in effect, otherwise the one asked for.",
     c.THRESHOLD: "The threshold of an alert of the service, in the unit of the alert's signal.",
 }
 """Every gauge of a service."""
@@ -50,12 +51,20 @@ class ServiceMetrics:
         self._figures: dict[Key, Mapping[tuple[str, str], float]] = {}
 
     def put(
-        self, key: Key, status: Mapping[str, Any], *, latency_seconds: float | None, limits: Mapping[str, float]
+        self,
+        key: Key,
+        status: Mapping[str, Any],
+        *,
+        latency_seconds: float | None,
+        limits: Mapping[str, float],
+        gpu_limit_bytes: int | None = None,
     ) -> None:
         """Remember a status. `limits` are thresholds by alert; empty where each service has rules of its own."""
         figures = dict(_figures(status))
         if latency_seconds is not None:
             figures[c.LATENCY_OBJECTIVE, ""] = latency_seconds
+        if gpu_limit_bytes is not None:
+            figures[c.GPU_LIMIT, ""] = float(gpu_limit_bytes)
         for alert, limit in limits.items():
             figures[c.THRESHOLD, f',{c.ALERT}="{alert}"'] = limit
         self._figures[key] = figures
@@ -72,7 +81,7 @@ class ServiceMetrics:
         for key, figures in list(self._figures.items()):
             own = f'{c.SERVICE_NAMESPACE}="{key.namespace}",{c.SERVICE}="{key.name}"'
             for (name, more), value in figures.items():
-                families[name].append(f"{name}{{{own}{more}}} {value:g}")
+                families[name].append(f"{name}{{{own}{more}}} {value:.10g}")
         lines: list[str] = []
         for name, samples in families.items():
             if samples:

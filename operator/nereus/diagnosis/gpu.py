@@ -138,6 +138,12 @@ def requested(world: World) -> int | None:
     return int(gpu.memory.value) if gpu and gpu.memory else None
 
 
+def limit_bytes(world: World) -> int | None:
+    """What a pod may use: the limit in effect, otherwise the one asked for; None where there is neither."""
+    in_effect = world.gpu.choice.effective_bytes if world.gpu else None
+    return in_effect if in_effect is not None else requested(world)
+
+
 def conditions(world: World) -> tuple[Condition, ...]:
     """GPUMemoryEnforced, where a limit is asked for."""
     if world.gpu is None or requested(world) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nereus.api.names import RUNBOOKS
 from nereus.api.spec.scaling import Strategy
 
 
@@ -16,7 +17,7 @@ class Settings:
     `prometheus_rule` the same of PrometheusRule. `alert_rules` is Service (rules beside each service), Fleet (one set
     of rules, made elsewhere; thresholds as metrics) or None. `rule_labels` are put on PodMonitors and PrometheusRules,
     for the selectors of the cluster's Prometheus. `alert_pace` below 1 shortens every time of the rules, for tests.
-    `pod_monitor` says whether the cluster knows the PodMonitor kind (scrape annotations are used otherwise).
+    `runbooks` is the address below which the pages of the alerts are found.
     `predictive`: a Prometheus address is configured, so services that name no strategy are Predictive from now on.
     `external_metrics`: autoscalers can read Nereus's decisions through the External Metrics API.
     `hpa_tolerance`: the API server knows `behavior.*.tolerance` of autoscalers (Kubernetes 1.35 and later).
@@ -30,6 +31,7 @@ class Settings:
     alert_rules: str = "Service"
     rule_labels: tuple[tuple[str, str], ...] = ()
     alert_pace: float = 1.0
+    runbooks: str = RUNBOOKS
     predictive: bool = False
     external_metrics: bool = False
     hpa_tolerance: bool = False

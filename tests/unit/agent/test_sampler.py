@@ -190,7 +190,8 @@ def test_the_metrics_carry_namespace_pod_service_container_and_gpu(host: Path) -
     driver.parts = [device("MIG-1", (11, GIB), parent="GPU-1", total=10 * GIB)]
     looks = sampler(driver, host)
     looks.look()
-    labels = 'container="triton",gpu="MIG-1",namespace="demo",pod="resnet-6d5f9c7b8d-x2k4p",service="resnet"'
+    labels = 'gpu="MIG-1",modelservice="resnet",modelservice_container="triton",modelservice_namespace="demo"'
+    labels += ',modelservice_pod="resnet-6d5f9c7b8d-x2k4p"'
     page = exposed(looks)
     for name, value in (("used", GIB), ("peak", GIB), ("limit", 10 * GIB)):
         assert sample(page, f"nereus_gpu_pod_memory_{name}_bytes{{{labels}}}") == value

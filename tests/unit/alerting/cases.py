@@ -55,6 +55,15 @@ def operator(metric: str, values: str, labels: str = OPERATOR) -> dict[str, str]
     return {f"nereus_service_{metric}{{{labels}}}": values}
 
 
+def gpu(
+    metric: str, values: str, *, pod: str = "resnet-1", container: str = "triton", device: str = "GPU-1"
+) -> dict[str, str]:
+    """From an agent, scraped under its own namespace and pod."""
+    whose = f'modelservice_namespace="prod",modelservice="resnet",modelservice_pod="{pod}"'
+    labels = f'{whose},modelservice_container="{container}",gpu="{device}",namespace="nereus-system",pod="agent-1"'
+    return {f"nereus_gpu_pod_memory_{metric}_bytes{{{labels}}}": values}
+
+
 CASES = (
     Case("NereusLatencyHigh", "a slow model", latency(800), True, 15, says="took 800 ms"),
     Case("NereusLatencyHigh", "a fast model", latency(40), False, 15),
@@ -107,6 +116,63 @@ CASES = (
         False,
         15,
     ),
+    Case(
+        "NereusGPUMemoryHigh",
+        "a pod at 95 % of the limit that its slice has",
+        {**gpu("used", "5x3 9.5x20"), **gpu("limit", "10x30"), **gpu("used", "1x30", pod="resnet-2")},
+        True,
+        10,
+        says="resnet-1 of prod/resnet uses 95%",
+    ),
+    Case(
+        "NereusGPUMemoryHigh",
+        "two containers on two devices that fill their pod's share, where only the service has a limit",
+        {
+            **gpu("used", "6x30"),
+            **gpu("used", "4x30", container="sidecar", device="GPU-2"),
+            **operator("gpu_memory_limit_bytes", "10x30"),
+        },
+        True,
+        10,
+    ),
+    Case(
+        "NereusGPUMemoryHigh",
+        "a healthy pod",
+        {**gpu("used", "8.5x30"), **gpu("limit", "10x30"), **operator("gpu_memory_limit_bytes", "9x30")},
+        False,
+        10,
+    ),
+    Case(
+        "NereusGPUMemoryHigh",
+        "two pods that would be too large as one, two replicas of the operator, and no limit of the driver",
+        {
+            **gpu("used", "8x30"),
+            **gpu("used", "8x30", pod="resnet-2"),
+            **operator("gpu_memory_limit_bytes", "10x30"),
+            **operator("gpu_memory_limit_bytes", "10x30", OPERATOR.replace("nereus-0", "nereus-1")),
+        },
+        False,
+        10,
+    ),
+    Case(
+        "NereusGPUMemoryHigh",
+        "a reload that holds two models for less than a minute",
+        {**gpu("used", "5x8 9.9 5x20"), **gpu("limit", "10x30")},
+        False,
+        9,
+    ),
+    Case(
+        "NereusGPUMemoryHigh",
+        "an agent that is replaced by another",
+        {
+            **gpu("used", "8x20"),
+            **{name.replace("agent-1", "agent-2"): "_x8 8x20" for name in gpu("used", "")},
+            **gpu("limit", "10x30"),
+        },
+        False,
+        10,
+    ),
+    Case("NereusGPUMemoryHigh", "no limit at all", gpu("used", "99x30"), False, 10),
     Case(
         "NereusQueueBacklog",
         "a full queue over two pods",

@@ -31,6 +31,7 @@ def resource(**alerts: Any) -> Json:
         "spec": {
             "models": [{"name": "m", "source": {"uri": "configmap://models"}}],
             "scaling": {"maxReplicas": 3},
+            "gpu": {"memory": "8Gi"},
             "alerts": alerts,
         },
     }
@@ -102,8 +103,9 @@ def test_prometheus_accepts_the_rules_of_one_service_of_a_fleet_and_of_the_opera
 
 @needs_promtool
 def test_prometheus_accepts_the_rules_at_the_bounds_of_every_threshold_and_at_a_test_pace(tmp_path: Path) -> None:
-    low = service(latency="1ms", loadFailures={"above": "0.001%"}, queue={"above": 1}, errors={"above": "0.001%"})
-    high = service(latency="10m", loadFailures={"above": "100%"}, queue={"above": 10**6}, errors={"above": "100%"})
+    least, most = {"above": "0.001%"}, {"above": "100%"}
+    low = service(latency="1ms", loadFailures=least, queue={"above": 1}, errors=least, gpuMemory=least)
+    high = service(latency="10m", loadFailures=most, queue={"above": 10**6}, errors=most, gpuMemory=most)
     hostile = service(labels={"team": 'a"b\\c'}, annotations={"note": "100 % {} $value\nline"})
     for number, given in enumerate((low, high, hostile)):
         folder = tmp_path / str(number)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from nereus.alerting import catalogue, operator, rules
-from nereus.alerting.conventions import RUNBOOKS
 from nereus.alerting.scope import promql_duration
+from nereus.alerting.thresholds import thresholds
+from nereus.api.names import RUNBOOKS
 from nereus.api.problems import InvalidSpecError
+from nereus.api.service import DEFAULT_LATENCY_OBJECTIVE, read
 from nereus.api.spec.alerts import AlertName
 from tests.unit.alerting.cases import CASES
 from tests.unit.alerting.test_promtool import resource, service
@@ -72,10 +74,36 @@ def test_a_disabled_alert_is_not_there_and_without_alerts_there_is_no_object() -
 def test_a_service_that_does_not_scale_has_no_alerts_about_scaling() -> None:
     fixed = resource()
     del fixed["spec"]["scaling"]
-    from nereus.api.service import read
-
     names = {rule["alert"] for rule in rules.service_group(read(fixed))["rules"]}
     assert names == set(catalogue.NAMES) - {"NereusAutoscalerBlind", "NereusPinnedAtMax", "NereusForecastOff"}
+
+
+def test_only_a_service_with_a_gpu_has_the_alert_about_its_memory() -> None:
+    without = resource()
+    del without["spec"]["gpu"]
+    names = {rule["alert"] for rule in rules.service_group(read(without))["rules"]}
+    assert names == set(catalogue.NAMES) - {"NereusGPUMemoryHigh"}
+    assert rules.limits(thresholds(service(gpuMemory={"above": "75%"})))["NereusGPUMemoryHigh"] == 0.75
+
+
+def test_the_latency_alert_has_the_objective_that_scaling_has() -> None:
+    given = resource()
+    given["spec"]["scaling"]["objective"] = {"latency": "80ms"}
+    for alerts, milliseconds in (({}, 80), ({"latency": "120ms"}, 120)):
+        wished = read({**given, "spec": {**given["spec"], "alerts": alerts}})
+        assert wished.latency_objective.seconds * 1000 == milliseconds
+        assert rules.limits(thresholds(wished))["NereusLatencyHigh"] == milliseconds
+        [rule] = [rule for rule in rules.service_group(wished)["rules"] if rule["alert"] == "NereusLatencyHigh"]
+        assert rule["expr"].endswith(f"> {milliseconds}")
+        assert f"the objective is {milliseconds} ms" in rule["annotations"]["description"]
+    assert rules.limits(thresholds(service()))["NereusLatencyHigh"] == DEFAULT_LATENCY_OBJECTIVE.seconds * 1000
+
+
+def test_pages_are_linked_where_the_installation_has_them() -> None:
+    pages = "https://wiki.example.com/nereus"
+    groups = [rules.service_group(service(), runbooks=pages), rules.fleet_group(runbooks=pages)]
+    for rule in (rule for group in (*groups, rules.operator_group(runbooks=pages)) for rule in group["rules"]):
+        assert "alert" not in rule or rule["annotations"]["runbook_url"] == f"{pages}/{rule['alert']}.md"
 
 
 def test_labels_and_annotations_are_added_and_never_replace_ours() -> None:

@@ -59,6 +59,7 @@ class AlertName(StrEnum):
 
     LATENCY_HIGH = "NereusLatencyHigh"
     MODEL_LOAD_FAILING = "NereusModelLoadFailing"
+    GPU_MEMORY_HIGH = "NereusGPUMemoryHigh"
     QUEUE_BACKLOG = "NereusQueueBacklog"
     ERRORS_FAST = "NereusErrorsFast"
     ERRORS_SLOW = "NereusErrorsSlow"
@@ -105,6 +106,12 @@ class ShareAbove(Section):
     above: Percent | None = Field(None, description="Percentage, e.g. 0.5%. When absent: 1%.")
 
 
+class GpuMemoryAbove(Section):
+    """A share of the GPU memory limit from which on an alert fires."""
+
+    above: Percent | None = Field(None, description="Percentage of the limit, e.g. 85%. When absent: 90%.")
+
+
 class QueueAbove(Section):
     """A number of requests from which on an alert fires."""
 
@@ -120,6 +127,12 @@ class Alerts(Section):
         None,
         description="NereusLatencyHigh fires when a model answers slower than this (99th percentile where Triton"
         " exports its latency histogram, otherwise the mean). When absent: scaling.objective.latency, otherwise 500ms.",
+    )
+    gpu_memory: GpuMemoryAbove | None = Field(
+        None,
+        description="NereusGPUMemoryHigh fires when a pod has used more than this share of its GPU memory limit for a"
+        " minute; needs spec.gpu and the GPU agent. The limit is the one that hardware or driver report, otherwise"
+        " gpu.memory. When absent: 90%.",
     )
     load_failures: ShareAbove | None = Field(
         None, description="Share of model loads that may fail within 15 minutes. When absent: 1%."
