@@ -49,7 +49,7 @@ def page(*, notice: str) -> str:
     lines += [
         "## Each GPU node, from the agent",
         "",
-        "Port 9410, `/metrics`. Of pods: a series for each container and device; `modelservice` is empty for those of others.",
+        "Port 9410, `/metrics`. A series for each container and device; `modelservice` is empty for pods of others.",
         "",
     ]
     lines += [*_table(_agent()), ""]
