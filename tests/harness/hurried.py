@@ -1,4 +1,5 @@
-"""`nereus run` whose scaling lives faster: NEREUS_HURRY times as many minutes pass for the policy, and as many ticks.
+"""`nereus run` whose scaling lives faster: NEREUS_HURRY times as many minutes pass for the policy, and as many ticks;
+and which asks more often whether rules are loaded and which kinds the cluster knows.
 
 Scaling down takes minutes by design, and a test has seconds. Certificates are renewed after seconds, too. Everything
 else, Prometheus and its rates among it, keeps real time; so the samples are as they would be, only older habits are
@@ -13,7 +14,7 @@ import time
 from functools import partial
 
 from nereus.cli import main
-from nereus.controller import certificate, registration, scaler, statuswriter
+from nereus.controller import certificate, loadedrules, reconcile, registration, scaler, statuswriter
 from nereus.controller import main as controller
 
 HURRY = float(os.environ["NEREUS_HURRY"])
@@ -28,5 +29,8 @@ if __name__ == "__main__":
     scaler.FIGURES_SECONDS = statuswriter.FIGURES_SECONDS = 1.0
     certificate.RENEW_SECONDS, registration.OVERLAP_SECONDS, registration.LOOK_SECONDS = 15.0, 4.0, 1.0
     scaler.TICK_SECONDS = max(0.5, scaler.TICK_SECONDS / HURRY)
+    controller.DISCOVERY_SECONDS = loadedrules.ASK_SECONDS = loadedrules.SHARE = 1.0
+    loadedrules.PATIENCE_SECONDS /= HURRY
+    reconcile.RULES_AGAIN_SECONDS = 2.0
     vars(controller)["Scaler"] = partial(scaler.Scaler, clock=hurried_clock)
     sys.exit(main(sys.argv[1:]))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from nereus.alerting.catalogue import NAMES
-from tests.harness import chart
+from tests.harness import chart, monitoringkinds
 from tests.harness.apiserver import Api, Json, eventually
 from tests.harness.faulty_proxy import FaultyProxy
 from tests.harness.operator import Operator
@@ -74,29 +74,9 @@ def proxy(api: Api) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def monitoring_kinds(api: Api) -> Iterator[None]:
     """A cluster that knows the kinds of prometheus-operator."""
-    group, path = "monitoring.coreos.com", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    made = {}
-    for kind in ("PodMonitor", "PrometheusRule"):
-        plural = f"{kind.lower()}s"
-        definition = {
-            "metadata": {"name": f"{plural}.{group}"},
-            "spec": {
-                "group": group,
-                "scope": "Namespaced",
-                "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
-                "versions": [{"name": "v1", "served": True, "storage": True, "schema": anything}],
-            },
-        }
-        made[plural] = api.request("POST", path, definition)
-        assert made[plural].accepted or made[plural].code == 409, made[plural].message
-    for plural in made:
-        address = f"/apis/{group}/v1/{plural}"
-        eventually(lambda at=address: None if api.request("GET", at).accepted else f"{at} is not served")  # type: ignore[misc]
+    made = monitoringkinds.install(api)
     yield
-    for plural, answer in made.items():
-        if answer.accepted:
-            api.request("DELETE", f"{path}/{plural}.{group}")
+    monitoringkinds.remove(api, made)
 
 
 def token(api: Api, namespace: str, objects: list[Json]) -> str:
@@ -136,9 +116,9 @@ def test_the_chart_grants_what_is_needed_and_nothing_else(
         services.until_true("a GPU asked for", lambda: services.get("Deployment", "gpu"), seconds=30)
         services.apply(scaling={"minReplicas": 2, "maxReplicas": 3})
         services.until_ready()
-        services.until_true("the alerts", lambda: _rule(api, namespace) is not None)
+        services.until_true("the alerts", lambda: monitoringkinds.rule(api, namespace) is not None)
         services.apply(scaling={"minReplicas": 2, "maxReplicas": 3}, alerts={"disable": [*NAMES]})
-        services.until_true("no alerts", lambda: _rule(api, namespace) is None)
+        services.until_true("no alerts", lambda: monitoringkinds.rule(api, namespace) is None)
         services.apply(scaling={"minReplicas": 2, "maxReplicas": 3}, models=[MODEL, {**MODEL, "name": "second"}])
         services.until_ready()
         services.patch("Deployment", {"spec": {"replicas": 1}}, subresource="scale")
@@ -177,12 +157,6 @@ def test_the_chart_grants_what_is_needed_and_nothing_else(
     if scope == "namespace":  # nodes are of the cluster: without the right, what the spec names is taken at its word
         refused = [(call, status) for call, status in refused if (call.resource, call.verb) != ("nodes", "list")]
     assert not refused
-
-
-def _rule(api: Api, namespace: str) -> Json | None:
-    """The PrometheusRule of the service, if there is one."""
-    answer = api.request("GET", f"/apis/monitoring.coreos.com/v1/namespaces/{namespace}/prometheusrules/svc")
-    return answer.body if answer.accepted else None
 
 
 def test_no_secret_is_readable_and_nothing_can_be_deleted_that_serves(api: Api, services: Services) -> None:

@@ -123,6 +123,11 @@ class Applier:
             )
         )
 
+    def forget_unwatched(self) -> None:
+        """Looks at every object of a kind that is not watched when it is next wished: such a kind came, or went and
+        took its objects along."""
+        self._unwatched.clear()
+
     def forget(self, service: Key) -> None:
         """Drops what is remembered of the objects of a service that is gone."""
         self._disputes.forget(lambda thing: _belongs(thing[1], service))
@@ -133,7 +138,7 @@ class Applier:
 
     async def _live(self, kind: Kind, key: Key, service: ModelService) -> Manifest | None:
         """The object as it is now, None when there is none; raises RefusedError when it is somebody else's."""
-        live = self._store.get(kind, key)
+        live = self._store.get(kind, key) if kind in WATCHED else None
         if live is None:
             # The watch shows only what has our labels: look whether the name is free, or labels were removed.
             try:
@@ -184,7 +189,8 @@ class Applier:
             if not exists:
                 raise
             answer = await self._restore(kind, key, desired)
-        self._store.put(answer)
+        if kind in WATCHED:  # of others nobody would tell the store that they are gone
+            self._store.put(answer)
         self._servers_way.pop((kind, key), None)
         if left := drift.differences(desired, answer):
             self._servers_way[kind, key] = (digest, left)

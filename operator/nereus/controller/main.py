@@ -54,7 +54,8 @@ from nereus.workload.settings import absent_strategy
 FIGURES_SECONDS = 60.0
 STUCK_SECONDS = 300.0
 """Work or a watch that makes no progress for this long is stuck: alive is answered with no."""
-DISCOVERY_SECONDS = 300.0
+DISCOVERY_SECONDS = 30.0
+"""How soon a kind that was installed, or removed, is noticed: three small requests each time."""
 LEAVING_SECONDS = 10.0
 """When to look again at a service whose namespace is being deleted: it ought to be gone by then."""
 TOLERANCE_SINCE = (1, 35)
@@ -130,10 +131,11 @@ class Operator:
         self.subjects = Subjects(self.store, absent_strategy=absent_strategy(self._settings))
         self._reader = Reader(options.prometheus, namespaces=options.watch_namespaces)
         self.scaler = Scaler(self.subjects, self._reader, wake=self._decided, metrics=self.metrics)
+        self.applier = Applier(self.gateway, self.store)
         self.reconciler = Reconciler(
             gateway=self.gateway,
             store=self.store,
-            applier=Applier(self.gateway, self.store),
+            applier=self.applier,
             statuses=self.statuses,
             events=EventPoster(self.gateway, count=lambda kind, reason: self.metrics.events.labels(kind, reason).inc()),
             pods=self.pods,
@@ -331,6 +333,7 @@ class Operator:
         )
         if known != self._settings:
             self._settings = known
+            self.applier.forget_unwatched()
             log.info("PodMonitor is known: %s, PrometheusRule: %s", known.pod_monitor, known.prometheus_rule)
             self._look_at_all()
 

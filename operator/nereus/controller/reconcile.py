@@ -59,6 +59,8 @@ SOONEST_SECONDS, LATEST_SECONDS = 1.5, 15.0
 """How soon a service that is not settled is looked at again: often at first, less often the longer it takes."""
 REPORT_WAIT_SECONDS = 15.0
 """Longer than it takes to hear a pod or to give up on it; both wake the service by themselves."""
+RULES_AGAIN_SECONDS = 60.0
+"""Refused rules are sent again: an admission webhook that was away comes back without a word."""
 KEPT_REVISIONS = 10
 PRUNED = (CONTROLLER_REVISION, AUTOSCALER)
 """Kinds of which a service may own something that is no longer wished. Nothing else is ever deleted, and the chart
@@ -173,7 +175,8 @@ class Reconciler:
             gpu_limit_bytes=gpu.limit_bytes(world),
         )
         word = "refused" if made.failures else "suspended" if wished.suspended else "done"
-        return await self._tell(resource, previous, status, Outcome(word, 1.0 if made.leaving else None))
+        again = 1.0 if made.leaving else RULES_AGAIN_SECONDS if made.rules_refused else None
+        return await self._tell(resource, previous, status, Outcome(word, again))
 
     def _unheard(self, key: Key, previous: Mapping[str, Any]) -> bool:
         """Whether this is the first look of an operator that just started at a service that was well, whose pods are
