@@ -51,7 +51,8 @@ class EventPoster:
             self._told[key] = {**told, said: now}
             if said in told:
                 continue
-            log.info("%s", said, extra={"service": str(key), "event": event.reason})
+            decided = {"decision": event.decision} if event.decision else {}
+            log.info("%s", said, extra={"service": str(key), "event": event.reason, **decided})
             self._count(event.type.value, event.reason)
             try:
                 await self._gateway.create(EVENT, manifest(metadata, event, now=datetime.now(UTC)))

@@ -16,12 +16,13 @@ from typing import Any
 
 from kubernetes.aio.config import ConfigException, list_kube_config_contexts
 
+from nereus.alerting import conventions as c
 from nereus.controller.connection import connect
 from nereus.controller.errors import ApiError
 from nereus.controller.gateway import Gateway
 from nereus.controller.kinds import EVENT, MODEL_SERVICE
 from nereus.diagnosis.reading import items, mapping
-from nereus.diagnosis.screen import screen
+from nereus.diagnosis.screen import Curve, screen
 from nereus.prometheus import options as prometheus
 from nereus.prometheus.client import Client, QueryError
 
@@ -81,8 +82,9 @@ async def _look(gateway: Gateway, namespace: str, name: str, source: Client | No
     fields = f"involvedObject.kind={MODEL_SERVICE.kind},involvedObject.name={name}"
     events = await gateway.list_objects(EVENT, namespace=namespace, fields=fields)
     alerts = await firing(source, namespace, name, within=within) if source else None
+    curves = await costs(source, namespace, name, within=within) if source else ()
     width = min(120, shutil.get_terminal_size((100, 40)).columns)
-    shown = screen(resource, events=events, alerts=alerts, now=datetime.now(UTC), width=width)
+    shown = screen(resource, events=events, alerts=alerts, now=datetime.now(UTC), curves=curves, width=width)
     conditions = items(mapping(resource.get("status")).get("conditions"))
     ready = any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
     return shown, ready
@@ -101,6 +103,32 @@ async def firing(source: Client, namespace: str, name: str, *, within: float) ->
         if mapping(alert.get("labels")).get("namespace") == namespace
         and mapping(alert.get("labels")).get("service") == name
     ]
+
+
+async def costs(source: Client, namespace: str, name: str, *, within: float) -> tuple[Curve, ...]:
+    """What batches cost, averaged over the pods; nothing where nobody measured, or Prometheus does not say."""
+    whose = f'{c.NAMESPACE}="{namespace}",{c.POD_SERVICE}="{name}"'
+    fits = f'avg by (__name__, model) ({{__name__=~"{c.BATCH_FIXED_SECONDS}|{c.BATCH_SECONDS_EACH}",{whose}}})'
+    try:
+        rows = (
+            await source.instant(f"{fits} or max by (__name__, model) ({c.BATCH_LARGEST}{{{whose}}})", within=within)
+        ).rows
+    except QueryError:
+        return ()  # told already, with the alerts
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        metric = row["metric"]
+        found.setdefault(str(metric.get("model", "")), {})[str(metric.get("__name__", ""))] = float(row["value"][1])
+    return tuple(
+        Curve(
+            model=model,
+            fixed_seconds=figures[c.BATCH_FIXED_SECONDS],
+            seconds_per_inference=figures[c.BATCH_SECONDS_EACH],
+            largest=int(figures[c.BATCH_LARGEST]),
+        )
+        for model, figures in found.items()
+        if figures.keys() >= {c.BATCH_FIXED_SECONDS, c.BATCH_SECONDS_EACH, c.BATCH_LARGEST}
+    )
 
 
 def _context_namespace(kubeconfig: str) -> str:

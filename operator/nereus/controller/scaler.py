@@ -133,7 +133,7 @@ class Scaler:
                         known.replicas,
                         decision.replicas,
                         decision.message,
-                        extra={"service": str(key)},
+                        extra={"service": str(key), "decision": decision.id},
                     )
                 self._wake(key, 0.0)
             elif shown(known) != shown(decision):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,8 +19,24 @@ NEWEST_EVENTS = 6
 SIGNS = {"True": "yes", "False": "no", "Unknown": "unknown"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What batches of a model cost, as the sidecars measured: seconds of each batch, and of each inference in it."""
+
+    model: str
+    fixed_seconds: float
+    seconds_per_inference: float
+    largest: int
+
+
 def screen(
-    resource: Json, *, events: Sequence[Json], alerts: Sequence[Json] | None, now: datetime, width: int = 100
+    resource: Json,
+    *,
+    events: Sequence[Json],
+    alerts: Sequence[Json] | None,
+    now: datetime,
+    curves: Sequence[Curve] = (),
+    width: int = 100,
 ) -> str:
     """`events` are core/v1 Events about the service; `alerts` those that Prometheus lists for it, None when nobody was
     asked."""
@@ -29,6 +46,7 @@ def screen(
         *_section("Ready", _ready(status, now), width),
         *_section("Pods", _pods(status), width),
         *_section("Cold start", _cold_start(status), width),
+        *_section("Batches", _batches(curves), width),
         *_section("Template", _template(status), width),
         *_section("Lately", _events(events, now), width),
         *_section("Alerts", _alerts(status, alerts, now), width),
@@ -115,6 +133,8 @@ def _pods(status: Json) -> Iterator[str]:
     ]
     if figures:
         yield ", ".join(figures)
+    for change in items(scaling.get("history"))[:1]:
+        yield f"last decision {text(change.get('id'))} at {text(change.get('at'))}: {text(change.get('message'))}"
     if scaling.get("metrics"):
         yield "metrics: " + ", ".join(str(metric) for metric in scaling["metrics"])
 
@@ -125,6 +145,16 @@ def _cold_start(status: Json) -> Iterator[str]:
         return
     phases = ", ".join(f"{name} {seconds:g} s" for name, seconds in mapping(measured.get("phases")).items())
     yield f"p95 {measured['p95']:g} s over {measured.get('samples')} starts; median by phase: {phases or 'unknown'}"
+
+
+def _batches(curves: Sequence[Curve]) -> Iterator[str]:
+    for curve in sorted(curves, key=lambda each: each.model):
+        longest = curve.fixed_seconds + curve.largest * curve.seconds_per_inference
+        rate = f", {curve.largest / longest:.3g} inferences/s for one instance" if longest > 0 else ""
+        yield (
+            f"{curve.model}: {curve.fixed_seconds * 1000:.3g} ms a batch, {curve.seconds_per_inference * 1000:.3g} ms"
+            f" each inference; the largest seen, {curve.largest}, takes {longest * 1000:.3g} ms{rate}"
+        )
 
 
 def _template(status: Json) -> Iterator[str]:

@@ -8,7 +8,7 @@ in the status has no event.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -32,11 +32,12 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One Kubernetes event about the ModelService; `reason` is CamelCase."""
+    """One Kubernetes event about the ModelService; `reason` is CamelCase, `decision` the id of what it carries out."""
 
     type: EventType
     reason: str
     message: str
+    decision: str = ""
 
 
 def significant(previous: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -104,7 +105,12 @@ def _scaled(previous: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Eve
     lowest, floor = before.get("floor"), after.get("floor")
     if isinstance(lowest, int) and isinstance(floor, int) and lowest != floor:
         newest = next(iter(items(after.get("history"))), {})
-        yield _event("Scaled", f"Scaled floor {text(newest.get('message')) or f'{lowest} -> {floor}'}")
+        decision = text(newest.get("id"))
+        named = f" (decision {decision})" if decision else ""
+        yield replace(
+            _event("Scaled", f"Scaled floor {text(newest.get('message')) or f'{lowest} -> {floor}'}{named}"),
+            decision=decision,
+        )
     old, wanted = before.get("desired"), after.get("desired")
     if isinstance(floor, int) and wanted in (lowest, floor):
         return  # the floor's own story told it, or tells it next

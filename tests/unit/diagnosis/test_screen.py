@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from nereus.diagnosis.screen import age, screen
+from nereus.diagnosis.screen import Curve, age, screen
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -20,6 +20,8 @@ def condition(kind: str, status: str, reason: str, message: str) -> dict[str, st
     }
 
 
+DECISION = {"id": "69206a7f-0", "at": "2026-11-21T11:57:00Z", "message": "1 -> 3: load 2.4"}
+CURVE = Curve(model="m", fixed_seconds=0.004, seconds_per_inference=0.002, largest=8)
 STATUS: dict[str, Any] = {
     "observedGeneration": 3,
     "url": "http://resnet.prod.svc:8000",
@@ -31,7 +33,12 @@ STATUS: dict[str, Any] = {
     "reasons": [{"reason": "FetchFailed", "count": 2, "message": "403 from the bucket"}],
     "models": [{"name": "m", "state": "LoadFailed", "ready": "1/3", "reason": "bad weights"}],
     "resolved": {"strategy": "Metrics"},
-    "scaling": {"desired": 3, "message": "HorizontalPodAutoscaler: too many replicas; maxReplicas 3", "load": 2.4},
+    "scaling": {
+        "desired": 3,
+        "message": "HorizontalPodAutoscaler: too many replicas; maxReplicas 3",
+        "load": 2.4,
+        "history": [DECISION],
+    },
     "coldStart": {"samples": 4, "p95": 31.5, "phases": {"pull": 20.0}},
     "template": {"pending": "sidecar image a -> b"},
 }
@@ -46,7 +53,7 @@ ALERT = {
 
 
 def test_it_says_why_not_ready_why_so_many_pods_what_changed_and_what_fires() -> None:
-    shown = screen(RESOURCE, events=[EVENT], alerts=[ALERT], now=NOW, width=200)
+    shown = screen(RESOURCE, events=[EVENT], alerts=[ALERT], now=NOW, curves=[CURVE], width=200)
     for words in (
         "prod/resnet",
         "no for 12m, Unschedulable: 1/3 pods serve; pod resnet-2: 0/4 nodes have nvidia.com/gpu",
@@ -55,6 +62,8 @@ def test_it_says_why_not_ready_why_so_many_pods_what_changed_and_what_fires() ->
         "1 ready, 3 wanted; strategy Metrics",
         "maxReplicas 3",
         "load 2.4",
+        "last decision 69206a7f-0 at 2026-11-21T11:57:00Z: 1 -> 3: load 2.4",
+        "m: 4 ms a batch, 2 ms each inference; the largest seen, 8, takes 20 ms, 400 inferences/s for one instance",
         "p95 31.5 s over 4 starts; median by phase: pull 20 s",
         "leaves alone: sidecar image a -> b",
         "2m ago, Scaled: floor 2 -> 3",
