@@ -46,7 +46,8 @@ def _local(say: Say) -> Prepared:
     kube = install.local_cluster()
     built = install.images(say)
     install.load_into_local_cluster(built, say)
-    return Prepared(kube=kube, helm_values=install.image_values(built), what="the local cluster")
+    values = (*install.image_values(built), *install.prometheus_values())
+    return Prepared(kube=kube, helm_values=values, what="the local cluster")
 
 
 def _existing(say: Say) -> Prepared:

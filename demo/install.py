@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from demo.kube import Kube, StepError, wait
+from localcluster.addons import SCRAPE_SECONDS
 from localcluster.build import bin_dir, go_version
 from localcluster.config import DEFAULT_NAME, find_cluster
 from localcluster.containers import load_image
@@ -57,6 +58,15 @@ def image_values(built: Mapping[str, Image]) -> tuple[str, ...]:
         repository, _, tag = built[name].reference.rpartition(":")
         values += ["--set", f"{key}.repository={repository}", "--set-string", f"{key}.tag={tag}"]
     return (*values, "--set", f"triton.image={built['triton-cpu'].reference}")
+
+
+def prometheus_values(name: str = DEFAULT_NAME) -> tuple[str, ...]:
+    """What the chart must be told to read the local cluster's Prometheus, and that it scrapes every few seconds."""
+    pace = "extraEnv[0]"
+    return (
+        *("--set", f"prometheus.url={find_cluster(name).prometheus_url}"),
+        *("--set", f"{pace}.name=NEREUS_PROMETHEUS_SCRAPE_INTERVAL", "--set-string", f"{pace}.value={SCRAPE_SECONDS}"),
+    )
 
 
 def install_chart(kube: Kube, say: Say, *values: str, chart: Path = CHART) -> None:

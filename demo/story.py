@@ -99,8 +99,16 @@ def infer_once(kube: Kube, narrator: Narrator) -> None:
         narrator.say(f"HTTP {address}: {inputs['INPUT'].tolist()} -> {np.round(answer, 3).tolist()}")
 
 
+def load_line(scaling: dict[str, Any]) -> str:
+    """Load and decision where Nereus reads a Prometheus; otherwise what the autoscaler reads."""
+    if "floor" not in scaling:
+        return ", ".join(scaling.get("metrics") or ["no metric yet"])
+    known = [f"{name} {scaling[key]:g}" for name, key in (("load", "load"), ("next", "forecast")) if key in scaling]
+    return f"{', '.join(known) or 'load not known yet'} (in pods); floor {scaling['floor']}"
+
+
 def scale_under_load(kube: Kube, narrator: Narrator) -> None:
-    narrator.say(f"{CLIENTS} gRPC clients send as fast as they are answered; the autoscaler looks at CPU")
+    narrator.say(f"{CLIENTS} gRPC clients send as fast as they are answered")
     with (
         kube.address(SERVICE, 8001, namespace=USER_NAMESPACE) as address,
         Load(address, protocol="grpc", model=MODEL, inputs=example_inputs(), clients=CLIENTS) as load,
@@ -109,8 +117,8 @@ def scale_under_load(kube: Kube, narrator: Narrator) -> None:
         while time.monotonic() < deadline:
             resource = kube.get("msvc", SERVICE, namespace=USER_NAMESPACE) or {}
             status = resource.get("status") or {}
-            metrics = ", ".join((status.get("scaling") or {}).get("metrics") or ["no metric yet"])
-            narrator.still(f"pods {status.get('replicas', '-')}; {metrics}; {load.outcome.failed} failed requests")
+            seen = f"{load_line(status.get('scaling') or {})}; {load.outcome.failed} failed requests"
+            narrator.still(f"pods {status.get('replicas', '-')}; {seen}")
             ready, _, wanted = str(status.get("replicas", "0/0")).partition("/")
             if int(ready) >= 2 and ready == wanted and condition_of(resource, "Ready").get("reason") == "Serving":
                 break

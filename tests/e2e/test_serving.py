@@ -121,7 +121,8 @@ def test_kubectl_scale_sets_the_pods_of_a_manual_service(world: World) -> None:
 
 def test_cpu_load_scales_the_service_up(world: World) -> None:
     world.models_config_map()
-    world.apply(models=[model(parameters={"rounds": "200"})], scaling={"minReplicas": 1, "maxReplicas": 3})
+    scaling = {"strategy": "Metrics", "minReplicas": 1, "maxReplicas": 3}
+    world.apply(models=[model(parameters={"rounds": "200"})], scaling=scaling)
     world.wait_ready()
     with (
         world.kube.address("svc", 8001, namespace=world.namespace) as address,
@@ -130,8 +131,8 @@ def test_cpu_load_scales_the_service_up(world: World) -> None:
         world.wait(lambda: len(world.pods()) >= 2, "a second pod under CPU load", seconds=150)
         world.wait(lambda: world.service()["status"]["replicas"].split("/")[0] >= "2", "two ready pods", seconds=60)
     assert load.outcome.failed == 0, load.outcome.errors[:5]
-    scaling = world.service()["status"]["scaling"]
-    assert "cpu" in " ".join(scaling["metrics"]), scaling
+    told = world.service()["status"]["scaling"]
+    assert "cpu" in " ".join(told["metrics"]), told
 
 
 def test_a_triton_that_dies_comes_back_with_its_models(world: World) -> None:

@@ -147,7 +147,18 @@ def test_an_upgrade_touches_no_pod_a_downgrade_neither_and_what_it_would_change_
         assert world.service()["spec"]["scaling"]["replicas"] == 2, "the ModelService is gone"
         assert releases.pods() == rolled_out
         assert_none_failed(grpc, http, "removal of the chart")
+    assert_no_metrics_api_left(world)
     print(f"gRPC: {grpc.outcome}\nHTTP: {http.outcome}")
+
+
+def assert_no_metrics_api_left(world: World) -> None:
+    """While the External Metrics API is registered and nobody answers, no namespace can be deleted."""
+    listed = world.kube.kubectl("get", "apiservices", "-o", "name")
+    assert "external.metrics.k8s.io" not in listed
+    other = f"{world.namespace}-other"
+    world.kube.kubectl("create", "namespace", other)
+    world.kube.kubectl("delete", "namespace", other, "--wait=false")
+    world.wait(lambda: world.kube.get("namespace", other, namespace=other) is None, "a namespace to go", seconds=120)
 
 
 def pending(world: World) -> str:

@@ -1,0 +1,107 @@
+"""Predictive scaling with real parts throughout: kubelet, Triton, Prometheus, autoscaler, the operator's own pods."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from demo import install
+from demo.kube import CommandError
+from tests.e2e.world import Json, World, model
+
+SLEEPER = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            time.sleep(0.05)
+            value = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("Y", value * 2)]))
+        return responses
+"""
+"""20 inferences a second and no more, without using the processor: nothing but the measured load says so."""
+API_SERVICE = "v1beta1.external.metrics.k8s.io"
+
+
+@pytest.fixture(autouse=True)
+def _with_prometheus(world: World) -> None:
+    if not world.kube.routed:
+        pytest.skip("needs the local cluster, whose Prometheus the operator reads")
+
+
+def test_a_measured_load_brings_pods_and_the_autoscaler_reads_why_from_the_operators_own_pods(world: World) -> None:
+    world.models_config_map(**{"sleeper.model.py": SLEEPER})
+    sleeper = model("sleeper", source="configmap://models/sleeper", batching={"mode": "Off"})
+    world.apply(models=[sleeper], scaling={"minReplicas": 1, "maxReplicas": 3})
+    resource = world.wait_ready()
+    assert resource["status"]["resolved"]["strategy"] == "Predictive"
+    with (
+        world.kube.address("svc", 8001, namespace=world.namespace) as address,
+        world.load(address, protocol="grpc", clients=5, model="sleeper") as load,
+    ):
+        world.wait(lambda: autoscaler(world)["spec"]["minReplicas"] >= 2, "the floor to rise", seconds=120)
+        world.wait(lambda: world.service()["status"]["replicas"][0] >= "2", "the pods to serve", seconds=120)
+        # The figures stand in the status within a minute; what was acted upon, at once.
+        world.wait(lambda: world.service()["status"]["scaling"].get("load", 0) > 0.5, "LOAD", seconds=120)
+        told = world.service()["status"]["scaling"]
+        assert told["capacity"] == pytest.approx(19, rel=0.3), "learned from Triton's counters, not declared"
+        assert told["floor"] >= 2
+        assert "load" in told["history"][0]["message"]
+
+        world.wait_condition("MetricsAvailable", "True", seconds=120)
+        world.wait_condition("ScalingActive", "True", seconds=120)
+        world.wait(lambda: reads_decision(world), "the autoscaler to read the decision", seconds=120)
+        world.wait(lambda: len(trusted(world)) >= 2, "the certificates of both replicas", seconds=120)
+        world.wait(lambda: answers(world, times=10), "both replicas to answer with the floor", seconds=120)
+
+        # A replica that is gone comes again with a certificate of its own.
+        before = trusted(world)
+        world.kube.kubectl("-n", install.NAMESPACE, "delete", "pod", standby(world), "--wait=false")
+        world.wait(lambda: trusted(world) - before, "the certificate of the new replica", seconds=180)
+        world.wait(lambda: answers(world, times=10), "the old and the new replica to answer", seconds=120)
+    assert load.outcome.failed == 0, load.outcome.errors[:5]
+    row = world.kube.kubectl("-n", world.namespace, "get", "msvc", "svc", "-o", "json")
+    assert json.loads(row)["status"]["scaling"]["forecast"] > 0
+
+
+def autoscaler(world: World) -> Json:
+    return world.kube.get("hpa", "svc", namespace=world.namespace) or {"spec": {"minReplicas": 0}}
+
+
+def reads_decision(world: World) -> bool:
+    metrics = autoscaler(world).get("status", {}).get("currentMetrics") or []
+    return any((metric.get("external") or {}).get("metric", {}).get("name") == "nereus_replicas" for metric in metrics)
+
+
+def answers(world: World, *, times: int) -> bool:
+    """Whether the External Metrics API gives the floor, so many times in a row: each call is for another replica."""
+    selector = "labelSelector=serving.nereus.dev%2Fservice%3Dsvc"
+    path = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{world.namespace}/nereus_replicas?{selector}"
+    for _ in range(times):
+        try:
+            found = json.loads(world.kube.kubectl("get", "--raw", path))
+        except CommandError:
+            return False
+        if int(found["items"][0]["value"]) != autoscaler(world)["spec"]["minReplicas"]:
+            return False
+    return True
+
+
+def trusted(world: World) -> set[str]:
+    """The certificates that the API server accepts from whoever answers."""
+    text = world.kube.kubectl("get", "apiservice", API_SERVICE, "-o", "jsonpath={.spec.caBundle}")
+    end = "-----END CERTIFICATE-----"
+    return {part.strip() for part in base64.b64decode(text).decode().split(end) if part.strip()}
+
+
+def standby(world: World) -> str:
+    """The operator's pod that does not lead: other tests go on meanwhile."""
+    lease = world.kube.get("lease", "nereus-operator", namespace=install.NAMESPACE) or {}
+    pods = world.kube.items("pods", namespace=install.NAMESPACE, selector="app.kubernetes.io/component=operator")
+    names = {pod["metadata"]["name"] for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+    return str(min(names - {lease["spec"]["holderIdentity"]}))
