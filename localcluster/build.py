@@ -160,11 +160,14 @@ def ensure_binaries(*, progress: Progress) -> Path:
     version = go_version()
     missing = [module for module in MODULES if not built_dir(module, go_version=version).is_dir()]
     target = bin_dir(go_version=version)
+    sources = [built_dir(module, go_version=version) for module in MODULES]
+    if not missing and all(_is_linked(target, path) for path in _binaries(sources)):
+        return target  # without waiting for whoever builds something else
     with _build_lock(progress):
         for number, module in enumerate(missing, start=1):
             if not built_dir(module, go_version=version).is_dir():
                 _build(module, version=version, count=f"{number}/{len(missing)}", progress=progress)
-        _link(target, [built_dir(module, go_version=version) for module in MODULES])
+        _link(target, sources)
     return target
 
 
@@ -182,15 +185,23 @@ def ensure_module(module: Module, *, progress: Progress) -> Path:
 def _link(target: Path, sources: Sequence[Path]) -> None:
     """Make `target` hold a link to every binary there is."""
     target.mkdir(parents=True, exist_ok=True)
-    found = [path for source in sources if source.is_dir() for path in source.iterdir()]
-    found += [Path(tool) for name in DEBIAN_TOOLS if (tool := find_tool(name))]
-    for path in found:
-        link = target / path.name
-        if not (link.is_symlink() and link.readlink() == path):
+    for path in _binaries(sources):
+        if not _is_linked(target, path):
+            link = target / path.name
             temporary = target / f".{path.name}.new"
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(path)
             temporary.rename(link)
+
+
+def _binaries(sources: Sequence[Path]) -> list[Path]:
+    found = [path for source in sources if source.is_dir() for path in source.iterdir()]
+    return found + [Path(tool) for name in DEBIAN_TOOLS if (tool := find_tool(name))]
+
+
+def _is_linked(target: Path, path: Path) -> bool:
+    link = target / path.name
+    return link.is_symlink() and link.readlink() == path
 
 
 @contextmanager

@@ -29,7 +29,8 @@ BREATH = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One service whose number of pods Nereus decides, or would decide. `cold_start` in seconds."""
+    """One service whose number of pods Nereus decides, or would decide. `cold_start` in seconds; `told_capacity` is
+    what the status says that a pod sustains, in inferences per second: used until a model has run before our eyes."""
 
     goal: Goal
     wanted: Wanted
@@ -37,6 +38,7 @@ class Subject:
     starting: int
     unplaced: int
     cold_start: float | None
+    told_capacity: float | None
     history_days: float | None
 
     def seen(self, reading: Reading | None) -> Seen:
@@ -50,7 +52,7 @@ class Subject:
         )
         if reading is None:
             return pods
-        capacity = self.goal.capacity or reading.capacity
+        capacity = self.goal.capacity or reading.capacity or self.told_capacity
         rate = reading.rate
         if self.goal.capacity is None and reading.load is not None and capacity:
             rate = reading.load * capacity  # pods that were not seen are counted in it
@@ -123,7 +125,8 @@ class Subjects:
             ready=min(ready, told),
             starting=starting,
             unplaced=min(unplaced, starting),
-            cold_start=_cold_start(resource),
+            cold_start=_told(resource, "coldStart", "p95"),
+            told_capacity=_told(resource, "scaling", "capacity"),
             history_days=history.seconds / 86_400 if history else None,
         )
 
@@ -146,6 +149,7 @@ def _wanted(service: ModelService, key: Key, ready: int) -> Wanted:
     )
 
 
-def _cold_start(resource: Mapping[str, Any]) -> float | None:
-    measured = mapping(mapping(resource.get("status")).get("coldStart")).get("p95")
+def _told(resource: Mapping[str, Any], part: str, figure: str) -> float | None:
+    """A figure of the status, which outlives the operator that measured it; None when it is not there."""
+    measured = mapping(mapping(resource.get("status")).get(part)).get(figure)
     return float(measured) if isinstance(measured, int | float) and measured > 0 else None
