@@ -38,6 +38,7 @@ from nereus.controller.loadedrules import LoadedRules
 from nereus.controller.metrics import Metrics, Reading
 from nereus.controller.options import Options, parse
 from nereus.controller.podstate import PodStates
+from nereus.controller.podwarnings import PodWarnings
 from nereus.controller.queue import Priority, Queue
 from nereus.controller.reconcile import Reconciler
 from nereus.controller.registration import Place, Registration
@@ -113,7 +114,7 @@ class Operator:
             dropped=lambda key: self.queue.add(key, Priority.PROGRESS),
             namespaces=options.watch_namespaces,
         )
-        self.pods = PodStates(self.gateway, lambda key: self.queue.add(key, Priority.PROGRESS), session)
+        self.pods = PodStates(PodWarnings(self.gateway), lambda key: self.queue.add(key, Priority.PROGRESS), session)
         # A connection of its own: a long list of rules keeps no decision waiting.
         self._rules_source = Client(options.prometheus, threads=1) if options.prometheus.address else None
         self.loaded = LoadedRules(self._rules_source, lambda key: self.queue.add(key, Priority.ROUTINE))

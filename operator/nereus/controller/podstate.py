@@ -2,7 +2,7 @@
 
 Beside the reconcile, never in it: a pod that does not answer costs nobody time. A report that says something new
 wakes its service. A pod that is stuck before its containers run has no sidecar to ask; its newest warning event is
-read instead, which names what the pod's own status does not (a volume that cannot be mounted).
+read instead (`podwarnings`), which names what the pod's own status does not: a volume that cannot be mounted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from nereus.api import names, protocol
 from nereus.api.manifests import Manifest
 from nereus.api.protocol import ModelReport, PodReport
 from nereus.controller.errors import ApiError
-from nereus.controller.gateway import Gateway
-from nereus.controller.kinds import EVENT
+from nereus.controller.podwarnings import EVENTS_SECONDS, PodWarnings
 from nereus.controller.store import Key
 
 UNSETTLED_SECONDS = 2.0
@@ -35,7 +34,6 @@ STALE_SECONDS = 180.0
 """A report older than this is dropped: a pod that has not answered for so long is unknown."""
 PATIENCE = 3
 """So often a pod that has never been heard may fail to answer before that means anything; takes a few seconds."""
-EVENTS_SECONDS = 10.0
 AT_ONCE = 64
 ASKS_PER_SECOND = 100.0
 WAITED_TRIES = 3
@@ -69,7 +67,7 @@ class _Watched:
 class PodStates:
     """The last known state of every pod; `changed` is told which service has news."""
 
-    gateway: Gateway
+    events: PodWarnings
     changed: Callable[[Key], None]
     session: aiohttp.ClientSession
     clock: Callable[[], float] = time.monotonic
@@ -155,7 +153,7 @@ class PodStates:
                 pod.report = await self._report(pod.address)
                 pod.reported_at = self.clock()
             else:
-                pod.warning = await self._warning(pod.namespace, uid)
+                pod.warning = await self.events.newest(pod.namespace, uid)
             pod.failures = 0
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ApiError) as error:
             pod.failures += 1
@@ -191,12 +189,6 @@ class PodStates:
                     raise ValueError(f"the report is larger than {MAX_REPORT_BYTES} bytes")
             return _REPORT.validate_json(bytes(body))
 
-    async def _warning(self, namespace: str, uid: str) -> str:
-        selector = f"involvedObject.uid={uid},type=Warning"
-        events = await self.gateway.list_objects(EVENT, namespace=namespace, fields=selector)
-        newest = max(events, key=_event_time, default=None)
-        return f"{newest.get('reason', '')}: {newest.get('message', '')}" if newest else ""
-
 
 def _address(pod: Mapping[str, Any]) -> str:
     """Where the sidecar answers; empty while no container of the pod runs."""
@@ -219,7 +211,3 @@ def _coarsely(model: ModelReport) -> ModelReport:
     """A fetch is worth a look at every tenth of it."""
     tenths = int(10 * (model.fetched_bytes or 0) / model.total_bytes) if model.total_bytes else None
     return replace(model, fetched_bytes=tenths)
-
-
-def _event_time(event: Mapping[str, Any]) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")

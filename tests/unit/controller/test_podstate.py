@@ -15,8 +15,10 @@ from aiohttp import web
 from nereus.api import names
 from nereus.api.protocol import ModelReport, ModelState, PodReport
 from nereus.controller import podstate as podstate_module
+from nereus.controller import podwarnings as podwarnings_module
 from nereus.controller.gateway import Gateway
 from nereus.controller.podstate import PodStates
+from nereus.controller.podwarnings import PodWarnings
 from nereus.controller.store import Key
 from tests.unit.controller.scripted import Seen, scripted, until
 
@@ -61,8 +63,9 @@ async def asking(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[PodStat
         monkeypatch.setattr(podstate_module, "TICK_SECONDS", 0.005)
         monkeypatch.setattr(podstate_module, "UNSETTLED_SECONDS", 0.02)
         monkeypatch.setattr(podstate_module, "EVENTS_SECONDS", 0.02)
+        monkeypatch.setattr(podwarnings_module, "EVENTS_SECONDS", 0.02)
         gateway = Gateway(server.connection)
-        states = PodStates(gateway, woken.append, session)
+        states = PodStates(PodWarnings(gateway), woken.append, session)
         running = asyncio.create_task(states.run())
         try:
             yield states, sidecar, woken
@@ -98,11 +101,18 @@ async def test_a_pod_that_is_stuck_before_it_runs_has_its_newest_warning_read(mo
         sidecar.events = [
             {
                 "metadata": {"name": "b"},
+                "involvedObject": {"uid": "u1"},
                 "lastTimestamp": "2026-01-01T00:00:09Z",
                 "reason": "FailedMount",
                 "message": "x",
             },
-            {"metadata": {"name": "a"}, "lastTimestamp": "2026-01-01T00:00:01Z", "reason": "Old", "message": "y"},
+            {
+                "metadata": {"name": "a"},
+                "involvedObject": {"uid": "u1"},
+                "lastTimestamp": "2026-01-01T00:00:01Z",
+                "reason": "Old",
+                "message": "y",
+            },
         ]
         states.watch(KEY, [pod(running=False)], settled=False)
         await until("a warning", lambda: states.warnings(KEY) == {"u1": "FailedMount: x"})
