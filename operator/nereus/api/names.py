@@ -63,12 +63,15 @@ VOLUME_REPOSITORY = "repository"
 VOLUME_PLAN = "plan"
 VOLUME_RUN = "run"
 VOLUME_SHARED_MEMORY = "shm"
+VOLUME_MODEL_CACHE = "source-cache"
+"""Begins like the volumes of sources, which users may not take."""
 
 PATH_REPOSITORY = "/models"
 PATH_PLAN = "/nereus/plan"
 PATH_RUN = "/nereus/run"
 PATH_SOURCES = "/nereus/sources"
 PATH_CREDENTIALS = "/nereus/credentials"
+PATH_MODEL_CACHE = "/nereus/cache"
 PATH_ADMIN_KEY = f"{PATH_RUN}/admin-key"
 
 PLAN_SHARDS = 4

@@ -21,8 +21,9 @@ from typing import Protocol
 from nereus.api.protocol import SCHEME_MEMBER, ModelPlan, ModelState
 from nereus.sidecar import configure, layout, logs
 from nereus.sidecar.configure import InvalidConfigError
-from nereus.sidecar.fetch import FetchContext, FetchError, Progress, Source, source_of
+from nereus.sidecar.fetch import FetchContext, FetchError, Progress, Source, cached, source_of
 from nereus.sidecar.fetch.base import describe_os_error
+from nereus.sidecar.fetch.cached import SharedCache
 from nereus.sidecar.members import Members
 from nereus.sidecar.plan import AcceptedPlan
 from nereus.sidecar.repository import Repository
@@ -42,14 +43,15 @@ class Fingerprinted(Protocol):
 
 @dataclass
 class Keeper:
-    """Follows the plan. `look_seconds` is how often a mounted source is looked at, `retry_seconds` the first and the
-    longest pause after a failure."""
+    """Follows the plan. `shared` is the cache that it shares with other pods; `look_seconds` is how often a mounted
+    source is looked at, `retry_seconds` the first and the longest pause after a failure."""
 
     board: Board
     repository: Repository
     context: FetchContext
     look_seconds: float = 5.0
     retry_seconds: tuple[float, float] = (1.0, 60.0)
+    shared: SharedCache | None = None
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_FETCHES))
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -123,6 +125,13 @@ class Keeper:
         paths = [path for publication in publications for path in publication.entries.values()]
         root = self.repository.sources
         return frozenset(path.relative_to(root).parts[0] for path in paths if path.is_relative_to(root)) | begun
+
+    def again(self, identity: str) -> None:
+        """A fetched source is gone: whatever is made of it is prepared anew. What is loaded stays."""
+        for record in self.board.planned:
+            if record.identity == identity and record.plan is not None:
+                logs.warning("its files are gone and are fetched again", model=record.name)
+                self._start(record, record.plan)
 
     def _record(self, name: str) -> Record:
         record = self.board.records.get(name)
@@ -219,7 +228,11 @@ class Keeper:
                 tree = staging / "tree"
                 tree.mkdir(parents=True, exist_ok=source.resumes)
                 async with _narrated(record, model, progress, started):
-                    root = await source.fetch(tree, progress)
+                    shared = self.shared if cached.is_shared(model) else None
+                    entry = await shared.fetch(model, source, identity, tree, progress) if shared else ""
+                    root = tree if entry else await source.fetch(tree, progress)
+                if shared and entry:
+                    await asyncio.to_thread(self.repository.refer, tree, shared.tree(entry))
                 seconds = time.monotonic() - started
                 record.fetch_seconds, record.fetched_bytes = round(seconds, 3), progress.done_bytes
                 record.total_bytes = progress.total_bytes

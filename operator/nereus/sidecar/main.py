@@ -23,10 +23,12 @@ import nereus
 from nereus.api import names
 from nereus.sidecar import adminkey, logs, rejection
 from nereus.sidecar import plan as plans
+from nereus.sidecar.cache import BEAT_SECONDS, STALE_SECONDS, Cache
 from nereus.sidecar.costs import Costs
 from nereus.sidecar.drain import Drain, DrainSettings
 from nereus.sidecar.drift import Drifts
 from nereus.sidecar.fetch import FetchContext, Limits
+from nereus.sidecar.fetch.cached import SharedCache
 from nereus.sidecar.keeper import Keeper
 from nereus.sidecar.loader import PARALLEL_LOADS, Loader
 from nereus.sidecar.repository import Repository
@@ -63,7 +65,12 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
         admin_key=key,
     )
     limits = Limits(max_bytes=arguments.max_source_bytes, max_files=arguments.max_source_files)
-    keeper = Keeper(board, repository, FetchContext(limits=limits), look_seconds=arguments.look_seconds)
+    shared = None
+    if arguments.cache is not None:
+        cache = Cache(arguments.cache, arguments.cache_bytes, arguments.pod, stale_seconds=arguments.cache_stale)
+        shared = SharedCache(cache, beat_seconds=min(BEAT_SECONDS, arguments.cache_stale / 4))
+    context = FetchContext(limits=limits)
+    keeper = Keeper(board, repository, context, look_seconds=arguments.look_seconds, shared=shared)
     drifts = Drifts(triton, every_seconds=2 * arguments.look_seconds)
     loader = Loader(board, repository, triton, keeper, drifts, parallel=arguments.parallel_loads)
     settings = DrainSettings(
@@ -89,6 +96,8 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
             asyncio.create_task(Costs(board, triton, look_seconds=2 * arguments.look_seconds).run(), name="costs"),
             asyncio.create_task(stop.wait(), name="stop"),
         ]
+        if shared is not None:
+            tasks.append(asyncio.create_task(shared.run(repository.sources, keeper.again), name="cache"))
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -99,6 +108,8 @@ async def _run(arguments: argparse.Namespace, key: str) -> int:
         return 1 if failed else 0
     finally:
         await keeper.close()
+        if shared is not None:
+            await shared.close(for_good=board.draining)
         await triton.close()
         await runner.cleanup()
         logs.info("the sidecar ends")
@@ -188,6 +199,14 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=5.0,
         help="how often a mounted source is looked at; Triton's statistics and configuration half as often",
+    )
+    add("--cache", type=Path, help="directory for fetched models that other pods use too; none when absent")
+    add("--cache-bytes", type=int, default=0, help="how large the cache may become")
+    add(
+        "--cache-stale",
+        type=float,
+        default=STALE_SECONDS,
+        help="seconds after which another pod that fetches into the cache, and does not move, is thought dead",
     )
     add("--parallel-loads", type=int, default=PARALLEL_LOADS, help="how many models a starting pod loads at once")
     add("--max-source-bytes", type=int, default=Limits.max_bytes, help="largest source, packed and unpacked")

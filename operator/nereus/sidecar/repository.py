@@ -103,6 +103,11 @@ class Repository:
             self.discard(path)
         return [path.name for path in dropped]
 
+    def refer(self, tree: Path, to: Path) -> None:
+        """Makes a directory of this repository a link to one that many pods share."""
+        self.discard(tree)
+        tree.symlink_to(to)
+
     def discard(self, path: Path) -> None:
         """Removes a file or a tree at once from where it is, also when Triton, as another user, wrote into it."""
         if not path.is_dir() or path.is_symlink():

@@ -19,6 +19,7 @@ _OWN_PREFIX = f"{names.GROUP}/"
 _OWN_PATHS = (names.PATH_REPOSITORY, "/nereus", template.PATH_SHARED_MEMORY)
 _OWN_VOLUMES = (template.SOURCE_VOLUME_PREFIX, template.SECRET_VOLUME_PREFIX)
 LEAST_SHARED_MEMORY = Quantity("1Mi")
+LEAST_CACHE = Quantity("1Mi")
 
 
 def problems(service: ModelService) -> tuple[Problem, ...]:
@@ -82,6 +83,9 @@ def _sizes_and_times(service: ModelService) -> Iterator[Problem]:
             "spec.runtime.sharedMemory",
             f"{shared_memory} is below {LEAST_SHARED_MEMORY}: one python model alone needs that, write e.g. 256Mi",
         )
+    cache = service.runtime.model_cache
+    if cache is not None and cache.size.value < LEAST_CACHE.value:
+        yield Problem("spec.runtime.modelCache.size", f"{cache.size} is below {LEAST_CACHE}: write e.g. 100Gi")
     period = service.runtime.termination_grace_period
     if period is not None and period.seconds < 1:
         yield Problem(

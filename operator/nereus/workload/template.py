@@ -219,6 +219,7 @@ def _sidecar(service: ModelService, settings: Settings) -> Json:
             {"name": names.VOLUME_PLAN, "mountPath": names.PATH_PLAN, "readOnly": True},
             {"name": names.VOLUME_RUN, "mountPath": names.PATH_RUN},
             *_source_mounts(service),
+            *_cache_mount(service, read_only=False),
             *_secret_mounts(service),
             *_user_mounts(service, tmp=VOLUME_SIDECAR_TMP),
         ],
@@ -229,6 +230,10 @@ def _sidecar_options(service: ModelService) -> Iterable[str]:
     """Arguments of fields that came later: only where they are used, so that other templates stay as they are."""
     if service.runtime.load_threads is not None:
         yield f"--parallel-loads={service.runtime.load_threads}"
+    cache = service.runtime.model_cache
+    if cache is not None:
+        yield f"--cache={names.PATH_MODEL_CACHE}"
+        yield f"--cache-bytes={int(cache.size.value)}"
 
 
 def _triton(service: ModelService, image: str) -> Json:
@@ -257,6 +262,7 @@ def _triton(service: ModelService, image: str) -> Json:
             {"name": names.VOLUME_RUN, "mountPath": names.PATH_RUN, "readOnly": True},
             {"name": names.VOLUME_SHARED_MEMORY, "mountPath": PATH_SHARED_MEMORY},
             *_source_mounts(service),
+            *_cache_mount(service, read_only=True),
             *_user_mounts(service, tmp=VOLUME_TMP),
         ],
     }
@@ -304,6 +310,13 @@ def _source_mounts(service: ModelService) -> Iterable[Json]:
         }
 
 
+def _cache_mount(service: ModelService, *, read_only: bool) -> Iterable[Json]:
+    """At the same place in both containers: the links in the model repository lead there."""
+    if service.runtime.model_cache is not None:
+        mount: Json = {"name": names.VOLUME_MODEL_CACHE, "mountPath": names.PATH_MODEL_CACHE}
+        yield {**mount, "readOnly": True} if read_only else mount
+
+
 def _secret_mounts(service: ModelService) -> Iterable[Json]:
     """For the sidecar only: code of a model has no business with them."""
     for secret in source_secrets(service):
@@ -340,6 +353,9 @@ def _volumes(service: ModelService) -> list[Json]:
         {"name": secret_volume(secret), "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}}
         for secret in source_secrets(service)
     ]
+    if (cache := service.runtime.model_cache) is not None:
+        claim = {"claimName": cache.claim_name}
+        volumes.append({"name": names.VOLUME_MODEL_CACHE, "persistentVolumeClaim": claim})
     return volumes + [_canonical_volume(volume) for volume in service.runtime.volumes or ()]
 
 

@@ -186,9 +186,9 @@ async def test_a_process_that_cannot_start_its_client_is_told_with_its_last_word
 
 async def test_the_process_ends_when_the_sidecar_is_gone(tmp_path: Path) -> None:
     code = (
-        "import asyncio, threading\n"
+        "import queue, threading\n"
         "from nereus.sidecar.transfer import __main__ as it\n"
-        "threading.Thread(target=it._end_with_parent, daemon=True).start()\n"
+        "threading.Thread(target=it._listen, args=(queue.Queue(),), daemon=True).start()\n"
         "threading.Event().wait(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(nereus.__file__).parents[1])}

@@ -157,6 +157,20 @@ def test_a_source_is_mounted_once_and_at_the_same_place_in_both_containers() -> 
     assert len(sources) == 2
 
 
+def test_the_shared_cache_is_written_by_the_sidecar_and_read_by_triton_at_the_same_place() -> None:
+    found = pod(runtime={"modelCache": {"claimName": "shared", "size": "2Gi"}})
+    [sidecar], [triton] = found["initContainers"], found["containers"]
+    mounts = [
+        next(mount for mount in container["volumeMounts"] if mount["name"] == names.VOLUME_MODEL_CACHE)
+        for container in (sidecar, triton)
+    ]
+    assert [mount["mountPath"] for mount in mounts] == [names.PATH_MODEL_CACHE] * 2
+    assert [mount.get("readOnly", False) for mount in mounts] == [False, True]
+    assert {"--cache=/nereus/cache", f"--cache-bytes={2 * 2**30}"} <= set(sidecar["args"])
+    claims = [volume["persistentVolumeClaim"] for volume in found["volumes"] if "persistentVolumeClaim" in volume]
+    assert {"claimName": "shared"} in claims
+
+
 def test_every_mount_has_its_volume_and_names_are_valid_and_unique() -> None:
     long = "a" * 200
     found = pod(

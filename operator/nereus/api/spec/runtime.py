@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -41,6 +42,30 @@ class Resources(Section):
         None,
         description="What the Triton container may use at most. When absent: no limit, except that an extended"
         " resource such as nvidia.com/gpu named here is also its request.",
+    )
+
+
+CLAIM_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
+
+class ModelCache(Section):
+    """Fetched models on a claim that many pods share."""
+
+    claim_name: Annotated[
+        str,
+        Field(max_length=253),
+        Rule(
+            cel=f"self.matches('{CLAIM_NAME_PATTERN}')",
+            message="is no name of a PersistentVolumeClaim: choose small letters, digits, '-' and '.'",
+            holds=lambda name: re.fullmatch(CLAIM_NAME_PATTERN, name) is not None,
+        ),
+    ] = Field(
+        description="PersistentVolumeClaim of the same namespace, writable by all pods that are to share it"
+        " (ReadWriteMany; ReadWriteOnce for the pods of one node). Other ModelServices may name it too."
+    )
+    size: Quantity = Field(
+        description="How much of it Nereus may fill, at least 1Mi. What was used least recently is removed first, never"
+        " what a pod serves; what does not fit is fetched into the pod as if there were no cache."
     )
 
 
@@ -114,6 +139,11 @@ class Runtime(Section):
         description="How many models a starting pod loads at the same time. More are faster where loading waits for"
         " the disk or the network, and need more memory and CPU at once. While a pod serves, it loads one at a time."
         " When absent: 4.",
+    )
+    model_cache: ModelCache | None = Field(
+        None,
+        description="Fetches each model of s3, gs, hf (and https with a checksum) once for all pods, onto a claim from"
+        " which they serve it, instead of once per pod. When absent: each pod fetches into a volume of its own.",
     )
     response_cache_size: Quantity | None = Field(
         None,

@@ -8,6 +8,7 @@ import os
 import ssl
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -33,13 +34,23 @@ class Limits:
     retry_seconds: float = 0.5
 
 
+Place = Callable[[int, str], Awaitable[Path]]
+
+
 @dataclass
 class Progress:
-    """How far one fetch is; written by the fetch (also from its thread), read by the log and the status."""
+    """How far one fetch is; written by the fetch (also from its thread), read by the log and the status.
+
+    `place` is asked, when the size and the content of a source are known, for the directory to fetch it to; without it
+    that is the parent of `tree`. `known` are contents that need not be fetched, `found` is which of them it is.
+    """
 
     step: str = "connecting"
     done_bytes: int = 0
     total_bytes: int | None = None
+    place: Place | None = None
+    known: tuple[str, ...] = ()
+    found: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def advance(self, size: int) -> None:

@@ -121,6 +121,8 @@ class HttpsSource:
         progress.total_bytes = None if size is None else have + size
         if size is None:
             return
+        if progress.place is not None:
+            await progress.place(have + size, "")
         if have + size > limits.max_bytes:
             raise FetchError(f"{self._shown} has {have + size} bytes; at most {limits.max_bytes} are allowed")
         free = shutil.disk_usage(target.parent).free - limits.free_reserve_bytes

@@ -49,13 +49,16 @@ class RemoteSource:
             connect_seconds=limits.connect_seconds,
             silence_seconds=limits.silence_seconds,
             retry_seconds=limits.retry_seconds,
+            asks=progress.place is not None,
+            known=progress.known,
         )
         progress.step = "waiting for other fetches"
         async with self._context.processes:
-            await self._run(job, progress)
-        return tree
+            return await self._run(job, progress) / "tree"
 
-    async def _run(self, job: Job, progress: Progress) -> None:
+    async def _run(self, job: Job, progress: Progress) -> Path:
+        """Where it was fetched to: the job's directory, or the one that was asked for."""
+        work = Path(job.work)
         package = str(Path(nereus.__file__).parents[1])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
         process = await asyncio.create_subprocess_exec(
@@ -77,6 +80,10 @@ class RemoteSource:
             async for line in process.stdout:
                 last = Event.from_json(line.decode())
                 progress.step, progress.done_bytes, progress.total_bytes = last.step, last.done, last.total
+                if last.asks and progress.place is not None:
+                    work = await progress.place(last.total or 0, last.content)
+                    process.stdin.write(f"{work}\n".encode())
+                    await process.stdin.drain()
             code = await process.wait()
             said = await errors
         finally:
@@ -85,6 +92,8 @@ class RemoteSource:
                 await process.wait()
             errors.cancel()
         self._judge(last, code, said)
+        progress.found = last.content if last.found else ""
+        return work
 
     def _judge(self, last: Event, code: int, said: str) -> None:
         if last.finished:

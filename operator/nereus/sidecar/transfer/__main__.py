@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import sys
 import threading
 import time
@@ -29,7 +30,7 @@ class Narrator:
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
-        last = event.finished or bool(event.error)
+        last = event.finished or event.asks or bool(event.error)
         if not last and event.step == self._step and now - self._said < SAY_SECONDS:
             return
         self._said, self._step = now, event.step
@@ -44,9 +45,10 @@ def main() -> int:
     except (ValueError, TypeError, KeyError) as error:
         narrator(Event(error=f"the job cannot be read: {error!r}"))
         return 2
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    answers: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(answers,), daemon=True).start()
     try:
-        narrator(asyncio.run(_run(job, narrator)))
+        narrator(asyncio.run(_run(job, narrator, answers)))
     except FetchError as error:
         narrator(Event(error=str(error)))
     except OSError as error:
@@ -59,19 +61,20 @@ def main() -> int:
     return 1
 
 
-async def _run(job: Job, narrator: Narrator) -> Event:
+async def _run(job: Job, narrator: Narrator, answers: queue.Queue[str]) -> Event:
     narrator(Event(step="connecting"))
     remote = await open_remote(job, read_credentials(job.credentials))
     try:
-        return await transfer(job, remote, narrator)
+        return await transfer(job, remote, narrator, answers.get)
     finally:
         with contextlib.suppress(Exception):
             await remote.close()
 
 
-def _end_with_parent() -> None:
-    """The other end of stdin is closed when the parent dies, however it dies."""
-    sys.stdin.read()
+def _listen(answers: queue.Queue[str]) -> None:
+    """Takes what the parent answers. Its end of stdin is closed when it dies, however it dies: then this ends too."""
+    for line in sys.stdin:
+        answers.put(line.rstrip("\n"))
     os._exit(3)
 
 

@@ -7,12 +7,13 @@ what the keeper renames is complete, is of one time, and holds no file that a na
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import shutil
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,7 @@ ATTEMPTS = 6
 LONGEST_PAUSE = 15.0
 
 Report = Callable[[Event], None]
+Answer = Callable[[], str]
 T = TypeVar("T")
 
 
@@ -44,11 +46,18 @@ class _State:
     total: int | None = None
     kept: int = 0
     version: str = ""
+    content: str = ""
 
     def say(self, step: str = "", *, finished: bool = False) -> Event:
         self.step = step or self.step
         event = Event(
-            step=self.step, done=self.done, total=self.total, kept=self.kept, version=self.version, finished=finished
+            step=self.step,
+            done=self.done,
+            total=self.total,
+            kept=self.kept,
+            version=self.version,
+            content=self.content,
+            finished=finished,
         )
         if not finished:
             self.report(event)
@@ -66,14 +75,21 @@ class _Transfer:
         self.shown = redact(self.job.uri)
 
 
-async def transfer(job: Job, remote: Remote, report: Report) -> Event:
-    """Brings the source of a job into WORK/tree; the last event. Raises FetchError or OSError."""
+async def transfer(job: Job, remote: Remote, report: Report, answer: Answer = str) -> Event:
+    """Brings the source of a job into WORK/tree; the last event. `answer` waits for the directory that a job asks for.
+    Raises FetchError or OSError."""
     it = _Transfer(job, remote, _State(report))
     it.state.say("listing")
     listing = await _again(it, remote.list)
     _check(it, listing)
     it.state.version = listing.version
     it.state.total = sum(item.size for item in listing.items)
+    it.state.content = _content(listing)
+    if it.state.content in job.known:
+        return replace(it.state.say("known", finished=True), found=True)
+    if job.asks:
+        report(replace(it.state.say(finished=True), finished=False, asks=True))
+        it.job = job = replace(job, work=await asyncio.to_thread(answer))
     journal = Journal(Path(job.work))
     try:
         it.state.say("checking what is there already")
@@ -89,6 +105,14 @@ async def transfer(job: Job, remote: Remote, report: Report) -> Event:
     finally:
         journal.close()
     return it.state.say("done", finished=True)
+
+
+def _content(listing: Listing) -> str:
+    """A name for what a source holds; another one whenever anything in it changes."""
+    state = hashlib.sha256()
+    for item in sorted(listing.items, key=lambda item: item.path):
+        state.update(f"{item.path}\0{item.size}\0{item.version}\n".encode(errors="replace"))
+    return state.hexdigest()[:24]
 
 
 def _check(it: _Transfer, listing: Listing) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Self
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One source to bring into `work`/tree. `credentials` is the directory of a mounted Secret, empty for none;
-    `checksum` is empty or sha256:HEX. Sizes are bytes, times seconds."""
+    `checksum` is empty or sha256:HEX. Sizes are bytes, times seconds. `asks`: what the source holds is told before
+    anything is written, and the answer, one line, is the directory to work in. `known` are contents of which none is
+    fetched again."""
 
     uri: str
     work: str
@@ -23,6 +25,8 @@ class Job:
     connect_seconds: float
     silence_seconds: float
     retry_seconds: float = 0.5
+    asks: bool = False
+    known: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -31,14 +35,16 @@ class Job:
     def from_json(cls, text: str) -> Self:
         """Raises ValueError, TypeError or KeyError for anything else."""
         data: dict[str, Any] = json.loads(text)
-        return cls(**{field.name: data[field.name] for field in fields(cls)})
+        given = {field.name: data[field.name] for field in fields(cls)}
+        return cls(**{**given, "known": tuple(given["known"])})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Where the transfer stands. The last one has `finished` true, or the sentence of an `error`.
 
-    `kept` are bytes that an earlier attempt left and that were found whole; they count in `done`, too.
+    `kept` are bytes that an earlier attempt left and that were found whole; they count in `done`, too. `content` names
+    what the source holds; `asks` asks where to fetch it to; `found`: it is one of the known ones, nothing was fetched.
     """
 
     step: str = ""
@@ -48,6 +54,9 @@ class Event:
     version: str = ""
     finished: bool = False
     error: str = ""
+    content: str = ""
+    asks: bool = False
+    found: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
