@@ -15,10 +15,11 @@ import numpy as np
 
 from nereus.scaling import decision
 from nereus.scaling.arrays import Bools, Floats, Ints, pack_all, unpack_all
+from nereus.scaling.constant import Constant
 from nereus.scaling.features import DAY_LAGS
 from nereus.scaling.forecaster import Forecaster
 from nereus.scaling.memory import DAY, Memory
-from nereus.scaling.price import HEADROOM_SHARE, LADDER, PIPE, Prices, needs
+from nereus.scaling.price import DEAR, HEADROOM_SHARE, LADDER, PIPE, Prices, needs
 
 SLICE = 2500
 """Services forecast per tick; larger fleets are spread over the ticks of a minute."""
@@ -34,7 +35,7 @@ SETTLING_MINUTES = 5
 """A service without a past gives nothing away in its first minutes."""
 TRUSTED_COVERAGE, TRUST_AFTER = 0.8, 60
 """Below this share of kept 95 % bounds (once sixty were judged) the forecast is not trusted and reaction joins in."""
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ class FleetPolicy:
         self._count = services
         self._latency, self._violations = latency, violations
         self._memory, self._forecaster, self._prices = Memory(services), Forecaster(services), Prices(services)
+        self._constant = Constant(services)
         self.capacity = np.full(services, np.nan)
         self.cold_start = np.full(services, np.nan)
         self.highest = np.zeros(services)
@@ -278,6 +280,13 @@ class FleetPolicy:
         )
         self._prices.measured(self.last_late[services], np.nan_to_num(self.last_mean[services]), services)
         self._prices.choose(self._violations[services], services)
+        self._constant.learn(services, mean=self.last_mean[services], highest=highest.astype(np.float64))
+        self._constant.settle(
+            services,
+            violations=self._violations[services],
+            spent=self._prices.spent[services],
+            headroom=self._headroom()[services],
+        )
 
     def _forecast(self, services: Ints, minute: int, most: Ints, *, remember: bool) -> tuple[Floats, Floats]:
         capacity = np.nan_to_num(self.capacity[services], nan=1.0).astype(np.float32)
@@ -294,6 +303,8 @@ class FleetPolicy:
         worth = needs(outlook.atoms, np.tile(self._headroom()[services], 2), np.tile(likely, 2))
         seen = self._memory.first[services] >= 0
         start, keep = worth[:, : len(services)] * seen, worth[:, len(services) :] * seen
+        for asked in (start, keep):
+            asked[DEAR] = np.minimum(asked[DEAR], self._constant.limit[services])
         self.start[:, services], self.keep[:, services] = start, keep
         self.median[services] = np.where(seen, outlook.median, np.nan)
         self.bound[services] = np.where(seen, outlook.bound, np.nan)
@@ -324,17 +335,14 @@ class FleetPolicy:
             self._memory.advance(int(minutes.max()) + 1)
         self._memory.put(service, minutes, rates)
 
+    def _parts(self) -> tuple[object, ...]:
+        """Whatever has state."""
+        learned = self._forecaster.regression, self._forecaster.mixture
+        return self, self._memory, self._forecaster, *learned, self._prices, self._constant
+
     def to_state(self) -> dict[str, Any]:
         """Everything later decisions depend on, as JSON types."""
-        parts = (
-            self,
-            self._memory,
-            self._forecaster,
-            self._forecaster.regression,
-            self._forecaster.mixture,
-            self._prices,
-        )
-        return {"version": STATE_VERSION, "services": self._count, "parts": [pack_all(part) for part in parts]}
+        return {"version": STATE_VERSION, "services": self._count, "parts": [pack_all(part) for part in self._parts()]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Puts a saved state back; raises `ValueError` when it is of another version or size, or damaged."""
@@ -343,13 +351,5 @@ class FleetPolicy:
                 f"saved scaling state is of version {state.get('version')} for {state.get('services')} services; "
                 f"this policy needs version {STATE_VERSION} for {self._count}: start without it"
             )
-        parts = (
-            self,
-            self._memory,
-            self._forecaster,
-            self._forecaster.regression,
-            self._forecaster.mixture,
-            self._prices,
-        )
-        for part, saved in zip(parts, state["parts"], strict=True):
+        for part, saved in zip(self._parts(), state["parts"], strict=True):
             unpack_all(part, saved)

@@ -19,6 +19,9 @@ LEAN: tuple[tuple[float, float], ...] = ((1.4, 0.0), (1.8, 0.5))
 """The lowest rungs, as price and share of the headroom for random arrivals: for loads that hardly ever surprise."""
 LADDER = np.concatenate([[price for price, _ in LEAN], np.geomspace(1.37, 300, 17)])
 HEADROOM_SHARE = np.array([*(share for _, share in LEAN), *np.ones(len(LADDER) - len(LEAN))])
+DEAR = slice(9, len(LADDER) - 1)
+"""Rungs that mostly insure against bursts: they never ask for more than the constant that would do (`constant.py`). The
+last rung is without that limit, for loads that outgrow their past."""
 START_RUNG = 7
 SAFETY = 0.92
 """Aim at this share of the allowed violations; the replay is no oracle."""
@@ -86,6 +89,7 @@ class Prices:
         self.age = np.zeros(services)
         self.rung = np.full(services, START_RUNG, np.int64)
         self.used_late = np.zeros(services)
+        self.spent = np.zeros(services)
         self.real_late = np.zeros(services)
         self.real_load = np.zeros(services)
 
@@ -140,7 +144,7 @@ class Prices:
         self.real_load[services] = self.real_load[services] * fade + np.where(np.isfinite(late), load, 0)
 
     def choose(self, violations: Floats, services: Ints) -> None:
-        """The cheapest rung that would have kept the objective."""
+        """The cheapest rung that would have kept the objective; `spent` becomes the share that was late."""
         load = self.load[services]
         prior = PRIOR_MINUTES * load / np.maximum(self.minutes[services], 1)
         assumed = violations * SAFETY * (LADDER[START_RUNG] / LADDER)[:, None]
@@ -149,6 +153,7 @@ class Prices:
         real = (self.real_late[services] + unseen) / np.maximum(self.real_load[services] + prior, 1e-9)
         used = (self.used_late[services] + unseen) / np.maximum(load + prior, 1e-9)
         measured = self.real_load[services] > 0.5 * load
+        self.spent[services] = np.where(measured, real, used)
         bias = np.where(measured, np.clip(real / np.maximum(used, 1e-9), *BIAS), 1.0)
         allowed = violations * SAFETY / bias
         allowed = np.maximum(allowed, share[-1] + UNAVOIDABLE_SLACK * allowed)
