@@ -79,7 +79,8 @@ def respond(handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str
 
 @dataclass
 class Pod:
-    """One target. `rate` inferences per second since its start; `text` replaces the page; `dead` answers 503."""
+    """One target. `rate` inferences per second since its start; `text` replaces the page; `dead` answers 503; one that
+    `flaps` does so for two seconds of four."""
 
     namespace: str
     service: str
@@ -90,6 +91,7 @@ class Pod:
     batch: float = 4.0
     seconds: float = 0.04
     dead: bool = False
+    flaps: bool = False
     value: str | None = None
     age: float = 0.0
     labelled: bool = True
@@ -112,6 +114,10 @@ class Pod:
         }
         kinds = {name: "gauge" if "pending" in name else "counter" for name in series}
         return "".join(f"# TYPE {name} {kinds[name]}\n{name}{of} {value}{stamp}\n" for name, value in series.items())
+
+    @property
+    def silent(self) -> bool:
+        return self.dead or (self.flaps and time.time() % 4 < 2)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -138,7 +144,7 @@ class Exporter:
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         pod = self.pods.get(handler.path)
-        if pod is None or pod.dead:
+        if pod is None or pod.silent:
             respond(handler, 503, b"")
         else:
             respond(handler, 200, pod.page().encode(), "text/plain; version=0.0.4")

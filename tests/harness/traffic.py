@@ -25,13 +25,13 @@ Name: TypeAlias = tuple[str, str]
 
 
 class OnePage(Exporter):
-    """All pods on one page, told apart by labels in it; a dead one is not on it."""
+    """All pods on one page, told apart by labels in it; a silent one is not on it."""
 
     def targets(self) -> list[dict[str, Any]]:
         return [{"targets": [self._server.address], "labels": {}}]
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        pages = [_labelled(pod) for pod in list(self.pods.values()) if not pod.dead]
+        pages = [_labelled(pod) for pod in list(self.pods.values()) if not pod.silent]
         respond(handler, 200, "".join(pages).encode(), "text/plain; version=0.0.4")
 
 
@@ -113,7 +113,7 @@ class Traffic:
 
 def _well(pods: Sequence[Pod]) -> None:
     for pod in pods:
-        pod.value, pod.dead = None, False
+        pod.value, pod.dead, pod.flaps = None, False, False
 
 
 def _name(pod: dict[str, Any]) -> str:

@@ -83,7 +83,7 @@ class Ground:
         variables = {
             "NEREUS_HURRY": HURRY,
             "NEREUS_PROMETHEUS_URL": prometheus or self.traffic.prometheus.url,
-            "NEREUS_PROMETHEUS_TIMEOUT": "3",
+            "NEREUS_PROMETHEUS_TIMEOUT": "5",
             "NEREUS_PROMETHEUS_SCRAPE_INTERVAL": "1",
             "NEREUS_PROMETHEUS_WINDOW": "4",
             **({"NEREUS_EXTERNAL_METRICS_PORT": str(port)} if register else {}),
@@ -185,6 +185,12 @@ def told(reasons: frozenset[str]) -> Callable[[Services, str], object]:
     return look
 
 
+def scaled_because(services: Services, name: str, *words: str) -> bool:
+    """Whether an event tells of a change with these words."""
+    story = [message for _, reason, message in services.events(name) if reason == "Scaled"]
+    return any(all(word in message for word in words) for message in story)
+
+
 @dataclass(frozen=True)
 class Fault:
     """Something that goes wrong for one service at its peak, and then is right again; the service is named like it.
@@ -229,7 +235,7 @@ def half(pods: Sequence[Pod]) -> None:
 def flapping(pods: Sequence[Pod]) -> None:
     """Back for less than a window of rates, again and again."""
     for pod in pods:
-        pod.dead = int(time.time() / 2) % 2 == 0
+        pod.flaps = True
 
 
 def pods_die_and_their_series_stay(ground: Ground, services: Services, name: str) -> None:
@@ -245,33 +251,37 @@ def autoscaler_is_deleted(ground: Ground, services: Services, name: str) -> None
         found = services.get("HorizontalPodAutoscaler", name)
         return found is not None and found["metadata"]["uid"] != before and found["spec"]["minReplicas"] >= PEAK
 
-    services.until_true("made again with its floor", made_again, seconds=60)
+    services.until_true("made again with its floor", made_again, seconds=WAIT_SECONDS)
     assert replicas(services, name) >= PEAK
 
 
 def autoscaler_is_edited(ground: Ground, services: Services, name: str) -> None:
     services.patch("HorizontalPodAutoscaler", {"spec": {"minReplicas": 1, "maxReplicas": 2}}, name)
-    services.until_true("as it was", lambda: floor(services, name) >= PEAK, seconds=60)
+    until(services, name, "as it was", lambda at, of: floor(at, of) >= PEAK)
     assert services.child("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"] == 6
 
 
 def maximum_is_lowered(ground: Ground, services: Services, name: str) -> None:
     services.apply(name, scaling=scaling(name, maxReplicas=3))
-    services.until_true("not above the new maximum", lambda: floor(services, name) == 3, seconds=60)
-    services.until_true("pods", lambda: replicas(services, name) == 3, seconds=60)
-    services.until_true("said", lambda: status(services, name).get("limitedBy") == "MaxReplicas", seconds=60)
+    until(services, name, "not above the new maximum", lambda at, of: floor(at, of) == 3)
+    until(services, name, "pods", lambda at, of: replicas(at, of) == 3)
+    until(services, name, "said", lambda at, of: status(at, of).get("limitedBy") == "MaxReplicas")
 
 
 def nodes_are_full(ground: Ground, services: Services, name: str) -> None:
     """More are asked for, and given up after a while (fifteen minutes of the policy)."""
-    services.until_true("given up", lambda: "no node was found" in status(services, name)["message"], seconds=180)
-    assert status(services, name)["limitedBy"] == "PendingReplicas"
-    services.until_true("as many as have a node", lambda: floor(services, name) <= 2, seconds=60)
+
+    def given_up() -> bool:
+        told = status(services, name)
+        return told["limitedBy"] == "PendingReplicas" and "no node was found" in told["message"]
+
+    services.until_true("given up", given_up, seconds=WAIT_SECONDS)
+    until(services, name, "as many as have a node", lambda at, of: floor(at, of) <= 2)
 
 
 def prometheus_is_slow(gate: Gate) -> Fault:
     def slow(ground: Ground, services: Services, name: str) -> None:
-        gate.delay = 6.0
+        gate.delay = 12.0
 
     def quick(ground: Ground, services: Services, name: str) -> None:
         gate.delay = 0.0
@@ -335,8 +345,7 @@ def test_no_fault_takes_a_pod_away_and_each_that_passes_lets_them_go(
             if name != "no-node":
                 until(where, name, "floor", lambda at, of: floor(at, of) >= PEAK)
                 where.until_ready(name, seconds=WAIT_SECONDS)
-        story = [message for _, reason, message in services.events("calm") if reason == "Scaled"]
-        assert any("Scaled floor 1 -> " in message and "load " in message for message in story), story
+        until(services, "calm", "story", lambda at, of: scaled_because(at, of, "Scaled floor 1 -> ", "load "))
         assert floor(services, idle_for_days) == 1
 
         for (where, name), fault in faults.items():
@@ -372,53 +381,57 @@ def test_replicas_and_prometheus_may_die_at_the_peak_and_the_metrics_api_may_be_
         stack.callback(traffic.rates.clear)
         leader = ground.operator("first", watch=[services.namespace])
         stack.callback(leader.kill)
-        services.until_true("floor", lambda: floor(services) >= PEAK, seconds=120)
-        eventually(lambda: None if ground.read(services) == floor(services) else "not served", seconds=120)
-        assert leader.leads
+        until(services, "svc", "floor", lambda at, of: floor(at, of) >= PEAK)
+        eventually(lambda: None if ground.read(services) == floor(services) else "not served", seconds=WAIT_SECONDS)
         standby = stack.enter_context(ground.operator("second", watch=[services.namespace]))
-        high = floor(services)
+        assert leader.leads
 
         leader.kill()
         ground.no_endpoint("first")
-        eventually(lambda: None if ground.read(services) == high else "the standby does not answer", seconds=60)
-        eventually(lambda: None if standby.leads else "the standby does not lead", seconds=90)
-        assert floor(services) == high
+        read = ground.read
+        eventually(lambda: None if (read(services) or 0) >= PEAK else "the standby is silent", seconds=WAIT_SECONDS)
+        assert floor(services) >= PEAK
+        eventually(lambda: None if standby.leads else "the standby does not lead", seconds=WAIT_SECONDS)
+        assert floor(services) >= PEAK
 
         traffic.prometheus.kill()
         traffic.rates[mine] = LOW
-        services.until_true(
-            "blind", lambda: services.condition("MetricsAvailable").get("reason") == "Unreachable", seconds=90
-        )
-        standby.terminate()
+        until(services, "svc", "blind", told(frozenset({"Unreachable"})))
+        standby.kill()
         ground.no_endpoint("second")
-        services.until_true("the autoscaler is blind, too", lambda: not _active(services), seconds=120)
-        assert floor(services) == high
-        assert replicas(services) >= high
+        until(services, "svc", "the autoscaler is blind, too", lambda at, of: not _active(at, of))
+        assert floor(services) >= PEAK
+        assert replicas(services) >= PEAK
 
         third = stack.enter_context(ground.operator("third", watch=[services.namespace]))
         unread = 'nereus_operator_scaling_services{state="Unreachable"}'
-        eventually(lambda: None if third.leads and third.metric(unread) == 1 else "no tick yet", seconds=90)
-        services.until_true("read again", lambda: _active(services), seconds=120)
-        assert floor(services) == high, "restarted before anything was known"
+        eventually(lambda: None if third.leads and third.metric(unread) == 1 else "no tick yet", seconds=WAIT_SECONDS)
+        until(services, "svc", "the autoscaler reads again", _active)
+        assert floor(services) >= PEAK, "lowered before anything was known"
+        assert replicas(services) >= PEAK
         first_bundle = bundle(ground.api)
 
         traffic.prometheus.start()
-        services.until_true("lower", lambda: floor(services) <= 2, seconds=WAIT_SECONDS)
-        services.until_true("pods go", lambda: replicas(services) <= 2, seconds=120)
-        assert services.condition("MetricsAvailable")["status"] == "True"
-        assert status(services)["history"][0]["id"]
+        until(services, "svc", "lower", lambda at, of: floor(at, of) <= 2)
+        until(services, "svc", "pods go", lambda at, of: replicas(at, of) <= 2)
+        services.until_true(
+            "seen", lambda: services.condition("MetricsAvailable").get("status") == "True", seconds=WAIT_SECONDS
+        )
+        until(services, "svc", "history", lambda at, of: (status(at, of).get("history") or [{}])[0].get("id"))
 
         ground.no_endpoint("third")
         traffic.rates[mine] = HIGH
-        services.until_true("floor without the metrics API", lambda: floor(services) >= PEAK, seconds=120)
-        services.until_true("pods come", lambda: replicas(services) >= PEAK, seconds=60)
-        eventually(lambda: None if bundle(ground.api) != first_bundle else "no certificate was renewed", seconds=120)
+        until(services, "svc", "floor without the metrics API", lambda at, of: floor(at, of) >= PEAK)
+        until(services, "svc", "pods come", lambda at, of: replicas(at, of) >= PEAK)
+        eventually(
+            lambda: None if bundle(ground.api) != first_bundle else "no certificate was renewed", seconds=WAIT_SECONDS
+        )
         assert b"BEGIN CERTIFICATE" in bundle(ground.api)
 
 
-def _active(services: Services) -> bool:
+def _active(services: Services, name: str) -> bool:
     """Whether the autoscaler reads its metrics, by its own word."""
-    conditions = services.child("HorizontalPodAutoscaler").get("status", {}).get("conditions", [])
+    conditions = services.child("HorizontalPodAutoscaler", name).get("status", {}).get("conditions", [])
     return any(item["type"] == "ScalingActive" and item["status"] == "True" for item in conditions)
 
 
