@@ -279,7 +279,7 @@ def _panels(bench: Bench, load: _Loads) -> list[str]:
             for panel in panels(board):
                 asked = [filled(each, namespace="shop", service="svc") for each in panel.queries]
                 found = [bool(query(bench.prometheus, each)) for each in asked]
-                if not any(found):
+                if not any(found) and not panel.optional:
                     empty.append(f"{panel.board}: {panel.title}")
         return empty
     finally:

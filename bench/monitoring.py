@@ -89,6 +89,7 @@ def receivers(host: str) -> Iterator[tuple[Inbox, int, int]]:
     finally:
         mail.stop()
         web.shutdown()
+        web.server_close()
 
 
 def _free_port(host: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.models import dashboard as dm
 
-from hack.dashboards.parts import OURS, PODS, RATE, frame, lines, listing, number, services
+from hack.dashboards.parts import OURS, PODS, RATE, frame, heat, limit_line, lines, listing, number, services
 from nereus.alerting import conventions as c
 
 BY = f"{c.SERVICE_NAMESPACE}, {c.SERVICE}"
@@ -21,6 +21,11 @@ def said(metric: str) -> str:
 def dashboard() -> dm.Dashboard:
     board = services(frame("fleet", "Nereus / Fleet", "Which service needs somebody now."), multi=True)
     rate = f"sum by ({POD_BY}) (rate({c.SUCCESS}{{{PODS}}}[{RATE}]))"
+    pods = f"count by ({POD_BY}) (group by ({POD_BY}, pod) ({c.SUCCESS}{{{PODS}}}))"
+    busy = f"sum by ({POD_BY}) (rate({c.COMPUTE_US}{{{PODS}}}[{RATE}])) / 1e6 / {pods}"
+    objective = said(c.LATENCY_OBJECTIVE)
+    for label, source in ((c.NAMESPACE, c.SERVICE_NAMESPACE), (c.POD_SERVICE, c.SERVICE)):
+        objective = f'label_replace({objective}, "{label}", "$1", "{source}", "(.+)")'
     mean = f"sum by ({POD_BY}) (rate({c.DURATION_US}{{{PODS}}}[{RATE}])) / {rate} / 1e6"
     board.with_row(d.Row("Who needs me now"))
     for figure in (
@@ -56,17 +61,32 @@ def dashboard() -> dm.Dashboard:
             (said(c.PODS_READY), "Ready"),
             (said(c.PODS_WANTED), "Wanted"),
             (said(c.SCALING_BLIND), "Blind"),
+            (f"{said(c.PODS_WANTED)} >= bool {said(c.PODS_MAX)}", "At max"),
             (f"{said(c.LATENCY_OBJECTIVE)} * 1000", "Objective, ms"),
+        )
+    )
+    board.with_panel(
+        heat(
+            "Load of each service",
+            "How much of the time an instance of each pod computes, mean over the service's pods: 1 is one instance"
+            " without a pause. The 40 busiest services.",
+            f"topk(40, {busy})",
+            POD_NAMED,
+            unit="short",
         )
     )
     board.with_row(d.Row("Load, latency, pods"))
     for panel in (
         lines("Requests", "Answered requests of each service.", (rate, POD_NAMED), unit="reqps"),
-        lines(
-            "Mean latency",
-            "Mean time of a request in Triton, queue included. The *Service* dashboard has the objective beside it.",
-            (mean, POD_NAMED),
-            unit="s",
+        limit_line(
+            lines(
+                "Latency against objective",
+                "Mean time of a request in Triton (queue included) as a share of the service's objective.",
+                (f"{mean} / on ({POD_BY}) group_left () max by ({POD_BY}) ({objective})", POD_NAMED),
+                ("vector(1)", "objective"),
+                unit="percentunit",
+            ),
+            "objective",
         ),
         lines("Wanted pods", "How many pods each service wants.", (said(c.PODS_WANTED), NAMED), unit="short"),
         lines("Ready pods", "How many of them are ready.", (said(c.PODS_READY), NAMED), unit="short"),

@@ -6,7 +6,7 @@ a variable, `$__rate_interval` in every rate; tests/unit/alerting/test_dashboard
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import common, timeseries
+from grafana_foundation_sdk.builders import common, statushistory, timeseries
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.builders import prometheus as p
 from grafana_foundation_sdk.builders import stat as stats
@@ -25,6 +25,7 @@ PODS = f'{c.NAMESPACE}=~"$namespace",{c.POD_SERVICE}=~"$service"'
 """Matchers of series that pods export."""
 UIDS = {"fleet": "nereus-fleet", "service": "nereus-service", "operator": "nereus-operator"}
 
+Panel = timeseries.Panel | stats.Panel | statushistory.Panel | tables.Panel
 Query = tuple[str, str]
 """Expression and legend."""
 
@@ -117,6 +118,39 @@ def limit_line(panel: timeseries.Panel, legend: str) -> timeseries.Panel:
             dm.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
         ],
     )
+
+
+def band(panel: timeseries.Panel, *, low: str, high: str) -> timeseries.Panel:
+    """Fills the room between the series of these two names: what is expected lies within."""
+    return panel.override_by_name(
+        high, [dm.DynamicConfigValue(id_val="custom.fillBelowTo", value=low)]
+    ).override_by_name(low, [dm.DynamicConfigValue(id_val="custom.fillOpacity", value=0)])
+
+
+def heat(title: str, description: str, expression: str, legend: str, *, unit: str) -> statushistory.Panel:
+    """A row for each series, its cells the redder the higher the value."""
+    return (
+        statushistory.Panel()
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .unit(unit)
+        .decimals(2)
+        .min(0)
+        .span(24)
+        .height(9)
+        .show_value(cm.VisibilityMode.NEVER)
+        .color_scheme(d.FieldColor().mode(dm.FieldColorModeId.CONTINUOUS_GR_YL_RD))
+        .with_target(query(expression, legend).ref_id("A"))
+    )
+
+
+def optional(title: str, *panels: Panel) -> d.Row:
+    """A closed row for what only some services have: an open panel without data would look like trouble."""
+    row = d.Row(title).collapsed(True)
+    for panel in panels:
+        row = row.with_panel(panel)
+    return row
 
 
 def number(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.models import dashboard as dm
 
-from hack.dashboards.parts import OURS, PODS, RATE, SOURCE, frame, limit_line, lines, number, services
+from hack.dashboards.parts import OURS, PODS, RATE, SOURCE, band, frame, limit_line, lines, number, optional, services
 from nereus.alerting import conventions as c
 
 
@@ -120,4 +120,74 @@ def dashboard() -> dm.Dashboard:
         ),
     ):
         board.with_panel(panel)
+    for row in (_forecast(), _gpu(), _cache()):
+        board.with_row(row)
     return board.build()
+
+
+def _forecast() -> d.Row:
+    expected = lines(
+        "Load and forecast",
+        "Load in pods' worth of work, and the highest load that is expected until one cold start ahead: median to 95 %."
+        " The load should stay below the upper edge that was drawn one cold start before.",
+        (said(c.LOAD), "load"),
+        (said(c.FORECAST_MEDIAN), "expected, median"),
+        (said(c.FORECAST), "expected, 95 %"),
+        unit="short",
+    )
+    asked = lines(
+        "What asks for pods",
+        "What the present load alone needs (reactive), what was decided (floor), what is there, and the bounds.",
+        (said(c.REACTIVE), "reactive"),
+        (said(c.FLOOR), "floor"),
+        (said(c.PODS_READY), "ready"),
+        (said(c.PODS_MIN), "minReplicas"),
+        (said(c.PODS_MAX), "maxReplicas"),
+        unit="short",
+    )
+    return optional(
+        "Forecast (strategy Predictive, operator with prometheus.url)",
+        band(expected, low="expected, median", high="expected, 95 %"),
+        limit_line(asked, "maxReplicas"),
+        lines(
+            "Forecast error",
+            "Mean absolute error of past forecasts as a share of the load.",
+            (said(c.FORECAST_ERROR), "error"),
+            unit="percentunit",
+        ),
+    )
+
+
+def _gpu() -> d.Row:
+    used = lines(
+        "GPU memory by pod",
+        "All containers and devices of each pod; the limit that hardware or driver report, and the one that"
+        " Nereus knows to be in effect.",
+        (f"sum by ({c.POD}) ({c.GPU_USED}{{{OURS}}})", f"{{{{{c.POD}}}}}"),
+        (f"max(sum by ({c.POD}) (max by ({c.POD}, gpu) ({c.GPU_SEEN_LIMIT}{{{OURS}}})))", "limit seen"),
+        (said(c.GPU_LIMIT), "limit"),
+        unit="bytes",
+    )
+    return optional(
+        "GPU (spec.gpu, GPU agent)",
+        limit_line(limit_line(used, "limit"), "limit seen"),
+        lines(
+            "GPU time by pod",
+            "Share of time that each pod kept a GPU busy; MIG slices have none.",
+            (f"avg by ({c.POD}) ({c.GPU_BUSY}{{{OURS}}})", f"{{{{{c.POD}}}}}"),
+            unit="percentunit",
+        ),
+    )
+
+
+def _cache() -> d.Row:
+    hits, misses = rate(c.CACHE_HITS), rate(c.CACHE_MISSES)
+    return optional(
+        "Response cache (models with responseCache)",
+        lines(
+            "Cache hits",
+            "Share of the requests that were answered from memory.",
+            (f"{hits} / ({hits} + {misses})", "{{model}}"),
+            unit="percentunit",
+        ),
+    )

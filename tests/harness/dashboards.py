@@ -22,6 +22,8 @@ class Panel:
     unit: str
     source: str
     queries: tuple[str, ...]
+    optional: bool = False
+    """In a closed row: only some services have it."""
 
 
 def dashboards() -> dict[str, Json]:
@@ -32,12 +34,12 @@ def dashboards() -> dict[str, Json]:
 def panels(board: Json) -> Iterator[Panel]:
     """The panels of a dashboard, rows left out."""
     for panel in board["panels"]:
-        yield from (_read(board, inner) for inner in panel.get("panels") or ())
+        yield from (_read(board, inner, optional=True) for inner in panel.get("panels") or ())
         if panel["type"] != "row":
             yield _read(board, panel)
 
 
-def _read(board: Json, panel: Json) -> Panel:
+def _read(board: Json, panel: Json, *, optional: bool = False) -> Panel:
     return Panel(
         board=str(board["uid"]),
         title=panel.get("title", ""),
@@ -45,6 +47,7 @@ def _read(board: Json, panel: Json) -> Panel:
         unit=panel.get("fieldConfig", {}).get("defaults", {}).get("unit", ""),
         source=(panel.get("datasource") or {}).get("uid", ""),
         queries=tuple(target["expr"] for target in panel.get("targets", ())),
+        optional=optional,
     )
 
 

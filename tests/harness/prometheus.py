@@ -164,6 +164,8 @@ class Prometheus:
     rule_files: tuple[Path, ...] = ()
     web: Mapping[str, Any] = field(default_factory=dict)
     retention: str = "90d"
+    alertmanager: str = ""
+    """HOST:PORT of one, if alerts shall be sent."""
     arguments: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -194,6 +196,7 @@ class Prometheus:
             "global": {"scrape_interval": scrape, "scrape_timeout": scrape, "evaluation_interval": scrape},
             "scrape_configs": jobs,
             "rule_files": [str(file) for file in self.rule_files],
+            **self._alerting(),
         }
         (self.folder / "prometheus.yml").write_text(json.dumps(config))
         (self.folder / "web.yml").write_text(json.dumps(self.web))
@@ -209,6 +212,11 @@ class Prometheus:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self._wait_ready()
         return self
+
+    def _alerting(self) -> dict[str, Any]:
+        if not self.alertmanager:
+            return {}
+        return {"alerting": {"alertmanagers": [{"static_configs": [{"targets": [self.alertmanager]}]}]}}
 
     def kill(self) -> None:
         """At once, without a last word."""

@@ -51,6 +51,7 @@ COLD_START_SECONDS = "nereus_service_cold_start_seconds"
 LATENCY_OBJECTIVE = "nereus_service_latency_objective_seconds"
 LOAD = "nereus_service_load"
 FORECAST = "nereus_service_forecast"
+FORECAST_MEDIAN = "nereus_service_forecast_median"
 FLOOR = "nereus_service_floor"
 REACTIVE = "nereus_service_reactive"
 FORECAST_ERROR = "nereus_service_forecast_error"
@@ -59,6 +60,7 @@ THRESHOLD = "nereus_service_alert_threshold"
 
 # --- the GPU agents', of each container and device
 GPU_USED = "nereus_gpu_pod_memory_used_bytes"
+GPU_BUSY = "nereus_gpu_pod_utilization_ratio"
 GPU_SEEN_LIMIT = "nereus_gpu_pod_memory_limit_bytes"
 
 # --- the operator's, of itself

@@ -173,6 +173,7 @@ class Reconciler:
             latency_seconds=wished.latency_objective.seconds,
             limits=rules.limits(thresholds(wished)) if fleet else rules.NO_LIMITS,
             gpu_limit_bytes=gpu.limit_bytes(world),
+            forecast_median=decision.forecast if decision else None,
         )
         word = "refused" if made.failures else "suspended" if wished.suspended else "done"
         again = 1.0 if made.leaving else RULES_AGAIN_SECONDS if made.rules_refused else None

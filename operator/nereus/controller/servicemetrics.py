@@ -26,7 +26,8 @@ HELP = {
     c.COLD_START_SECONDS: "95th percentile of a new pod's time from creation to ready.",
     c.LATENCY_OBJECTIVE: "How fast a request must be answered.",
     c.LOAD: "Load in replica-equivalents.",
-    c.FORECAST: "Forecast of the load at the horizon, in replica-equivalents.",
+    c.FORECAST: "95 % bound of the highest load until the horizon (one cold start), in replica-equivalents.",
+    c.FORECAST_MEDIAN: "Median of the same forecast.",
     c.REACTIVE: "Pods that the present load alone would need.",
     c.FLOOR: "Fewest pods that the policy asks for now.",
     c.FORECAST_ERROR: "How far the forecast was off lately, as a share of the load.",
@@ -58,13 +59,15 @@ class ServiceMetrics:
         latency_seconds: float | None,
         limits: Mapping[str, float],
         gpu_limit_bytes: int | None = None,
+        forecast_median: float | None = None,
     ) -> None:
         """Remember a status. `limits` are thresholds by alert; empty where each service has rules of its own."""
         figures = dict(_figures(status))
         if latency_seconds is not None:
             figures[c.LATENCY_OBJECTIVE, ""] = latency_seconds
-        if gpu_limit_bytes is not None:
-            figures[c.GPU_LIMIT, ""] = float(gpu_limit_bytes)
+        for name, value in ((c.GPU_LIMIT, gpu_limit_bytes), (c.FORECAST_MEDIAN, forecast_median)):
+            if value is not None:
+                figures[name, ""] = float(value)
         for alert, limit in limits.items():
             figures[c.THRESHOLD, f',{c.ALERT}="{alert}"'] = limit
         self._figures[key] = figures

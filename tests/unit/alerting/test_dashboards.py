@@ -63,6 +63,18 @@ def test_a_panel_asks_only_for_metrics_that_exist(panel: Panel) -> None:
             assert known, f"{metric} in {query}"
 
 
+def test_what_only_some_services_have_is_in_closed_rows_and_nothing_else_is() -> None:
+    closed = {panel.title for panel in PANELS if panel.optional}
+    assert closed == {
+        *("Load and forecast", "What asks for pods", "Forecast error"),
+        *("GPU memory by pod", "GPU time by pod", "Cache hits"),
+    }
+    parts = (conventions.FORECAST, conventions.REACTIVE, conventions.FLOOR, "nereus_gpu_", "nv_cache_")
+    for panel in PANELS:
+        asked = any(part in query for query in panel.queries for part in parts)
+        assert panel.optional or not asked, panel.title
+
+
 def test_no_two_panels_of_a_board_have_the_same_title() -> None:
     for name in BOARDS:
         titles = [panel.title for panel in PANELS if panel.board == BOARDS[name]["uid"]]

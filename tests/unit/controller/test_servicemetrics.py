@@ -39,7 +39,7 @@ def series(metrics: ServiceMetrics) -> dict[tuple[str, str, str], float]:
 
 def test_a_status_becomes_a_handful_of_gauges() -> None:
     metrics = ServiceMetrics()
-    metrics.put(KEY, STATUS, latency_seconds=0.2, limits={}, gpu_limit_bytes=8589934593)
+    metrics.put(KEY, STATUS, latency_seconds=0.2, limits={}, gpu_limit_bytes=8589934593, forecast_median=2.5)
     assert series(metrics) == {
         ("nereus_service_pods_ready", "prod/resnet", ""): 1,
         ("nereus_service_pods_wanted", "prod/resnet", ""): 3,
@@ -51,6 +51,7 @@ def test_a_status_becomes_a_handful_of_gauges() -> None:
         ("nereus_service_not_ready", "prod/resnet", "Unschedulable"): 1,
         ("nereus_service_scaling_blind", "prod/resnet", ""): 1,
         ("nereus_service_latency_objective_seconds", "prod/resnet", ""): 0.2,
+        ("nereus_service_forecast_median", "prod/resnet", ""): 2.5,
         ("nereus_service_gpu_memory_limit_bytes", "prod/resnet", ""): 8589934593,
     }
 
