@@ -185,12 +185,6 @@ def told(reasons: frozenset[str]) -> Callable[[Services, str], object]:
     return look
 
 
-def scaled_because(services: Services, name: str, *words: str) -> bool:
-    """Whether an event tells of a change with these words."""
-    story = [message for _, reason, message in services.events(name) if reason == "Scaled"]
-    return any(all(word in message for word in words) for message in story)
-
-
 @dataclass(frozen=True)
 class Fault:
     """Something that goes wrong for one service at its peak, and then is right again; the service is named like it.
@@ -345,7 +339,7 @@ def test_no_fault_takes_a_pod_away_and_each_that_passes_lets_them_go(
             if name != "no-node":
                 until(where, name, "floor", lambda at, of: floor(at, of) >= PEAK)
                 where.until_ready(name, seconds=WAIT_SECONDS)
-        until(services, "calm", "story", lambda at, of: scaled_because(at, of, "Scaled floor 1 -> ", "load "))
+        until(services, "calm", "why", lambda at, of: "load " in status(at, of).get("message", ""))
         assert floor(services, idle_for_days) == 1
 
         for (where, name), fault in faults.items():
