@@ -75,9 +75,15 @@ class Fleet:
         await _each(services, self.apply)
 
     async def apply(
-        self, service: Name, *, pod_annotation: str | None = None, service_annotation: str | None = None
+        self,
+        service: Name,
+        *,
+        pod_annotation: str | None = None,
+        service_annotation: str | None = None,
+        parameter: str | None = None,
     ) -> None:
-        """The declaration of a service, with one value that changes its pods, and one that changes none."""
+        """The declaration of a service, with one value that changes its pods, one that changes none, and one that
+        changes its model's configuration."""
         pods = _pods(int(service.name[1:]))
         spec: Json = {
             "models": [
@@ -85,6 +91,8 @@ class Fleet:
             ],
             "scaling": {"minReplicas": pods, "maxReplicas": pods + 3},
         }
+        if parameter is not None:
+            spec["models"][0]["parameters"] = {"bench-change": parameter}
         # Small, so that many fit on a node.
         spec["runtime"] = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
         if pod_annotation is not None:

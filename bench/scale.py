@@ -1,10 +1,10 @@
 """How the operator does with thousands of services: on a real API server, with pods on KWOK nodes.
 
 It measures, in this order: creating the fleet, an idle minute, a restart while a hundredth of the children were
-changed on purpose, the way from a changed spec to the applied Deployment on an idle fleet and while many services
-change each second, and (when asked for) memory over a longer time of changes. The operator runs as in a pod, as a
-process of its own; API server, etcd, controllers, KWOK and this load share the machine with it, so the load average
-stands beside the numbers. JSON goes to build/bench/.
+changed on purpose, the way from a changed spec to the applied Deployment on an idle fleet, that of a changed model
+configuration to the pods, the first again while many services change each second, and (when asked for) memory over a
+longer time of changes. The operator runs as in a pod, as a process of its own; API server, etcd, controllers, KWOK and
+this load share the machine with it, so the load average stands beside the numbers. JSON goes to build/bench/.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 
 from bench.fleet import AT_ONCE, Fleet, Json, Name
+from bench.soak import cpu_seconds, memory_bytes, soak
+from bench.staged import configuration
 from localcluster.config import find_cluster
 from nereus.api import names
 from nereus.controller.connection import connect
@@ -49,7 +51,7 @@ QUEUE = "nereus_operator_queue_depth"
 OPERATOR_NAMESPACE = "default"
 DAMAGED_SHARE = 0.01
 LATE_SECONDS = 60.0
-TICKS = os.sysconf("SC_CLK_TCK")
+STEPS = ("create", "idle", "restart", "latency", "configuration", "churn", "soak")
 
 
 def say(text: str) -> None:
@@ -70,7 +72,7 @@ class Bench:
         self._kubeconfig = kubeconfig
         self._log = log
         self._operator: Operator | None = None
-        self._changed = 0
+        self.changed = 0
 
     @property
     def operator(self) -> Operator:
@@ -96,7 +98,7 @@ class Bench:
     async def create(self) -> None:
         """From the first service to all of them Ready, pods included."""
         services = self.fleet.services()
-        async with self._measured("create") as result:
+        async with self.measured("create") as result:
             await self.until("operator ready", lambda _: self.operator.probe("readyz")[0] == 200)
             began = time.monotonic()
             making = asyncio.create_task(self.fleet.make(services))
@@ -109,7 +111,7 @@ class Bench:
     async def idle(self, seconds: float) -> None:
         """Nothing is changed by anybody but the cluster's own controllers."""
         await self.settle()
-        async with self._measured("idle"):
+        async with self.measured("idle"):
             await asyncio.sleep(seconds)
 
     async def restart(self) -> None:
@@ -123,7 +125,7 @@ class Bench:
         say(f"changed on purpose: {counts}")
         began = time.monotonic()
         self.start()
-        async with self._measured("restart") as result:
+        async with self.measured("restart") as result:
             await self.until("ready", lambda _: self.operator.probe("readyz")[0] == 200, limit=300)
             result["ready_seconds"] = round(time.monotonic() - began, 1)
             await self.until("all looked at", lambda seen: _looked(seen) >= self.fleet.count, limit=600)
@@ -148,8 +150,8 @@ class Bench:
         applied: dict[Name, float] = {}
         sent: dict[Name, float] = {}
         watching = asyncio.create_task(self._watch(applied, before))
-        churn = asyncio.create_task(self._churn(services, per_second, exclude=frozenset(probed)))
-        async with self._measured(name) as result:
+        churn = asyncio.create_task(self.churn(services, per_second, exclude=frozenset(probed)))
+        async with self.measured(name) as result:
             await asyncio.sleep(1)  # the watch is open before the first change
             stamp = f"{name}-{time.time():.0f}"
             for service in probed:
@@ -166,19 +168,7 @@ class Bench:
             result["changes_sent"] = len(sent)
             for share in (50, 90, 99, 100):
                 result[f"p{share}_seconds"] = round(float(np.percentile(taken, share)), 3)
-        result["other_changes_per_second"] = round(self._changed / result["wall_seconds"], 1)
-
-    async def soak(self, minutes: float, per_second: float) -> None:
-        """Memory while services change all the time."""
-        series = []
-        churn = asyncio.create_task(self._churn(self.fleet.services(), per_second, exclude=frozenset()))
-        async with self._measured("soak") as result:
-            for minute in range(round(minutes)):
-                await asyncio.sleep(60)
-                series.append(round(_memory(self.operator.pid)["VmRSS"] / 2**20, 1))
-                say(f"soak: minute {minute + 1} of {minutes:.0f}, RSS {series[-1]:.0f} MiB")
-            result["rss_mib_by_minute"] = series
-            churn.cancel()
+        result["other_changes_per_second"] = round(self.changed / result["wall_seconds"], 1)
 
     async def settle(self) -> None:
         """Until nothing waits to be looked at and every service is Ready."""
@@ -194,7 +184,7 @@ class Bench:
         """Wait for a condition on the operator's metrics; says how far it is."""
         began = said = time.monotonic()
         while True:
-            seen = await asyncio.to_thread(self._seen)
+            seen = await asyncio.to_thread(self.seen)
             if await asyncio.to_thread(look, seen):
                 return
             far = f"{_looked(seen):.0f} looks, {_ready(seen):.0f} Ready, queue {seen.get(QUEUE, 0):.0f}"
@@ -209,7 +199,8 @@ class Bench:
                 say(f"waiting for: {what} ({now - began:.0f} s; {far})")
             await asyncio.sleep(POLL_SECONDS)
 
-    def _seen(self) -> dict[str, float]:
+    def seen(self) -> dict[str, float]:
+        """The operator's metrics; empty while it does not answer."""
         return self.operator.series() if self.operator.probe("healthz")[0] else {}
 
     async def _watch(self, applied: dict[Name, float], before: dict[Name, str]) -> None:
@@ -219,15 +210,16 @@ class Bench:
             if name in before and name not in applied and digest != before[name]:
                 applied[name] = moment
 
-    async def _churn(self, services: list[Name], per_second: float, *, exclude: frozenset[Name]) -> None:
-        self._changed = 0
+    async def churn(self, services: list[Name], per_second: float, *, exclude: frozenset[Name]) -> None:
+        """Changes so many services each second until it is cancelled; `changed` counts them."""
+        self.changed = 0
         if per_second <= 0:
             await asyncio.Event().wait()
         tasks: set[asyncio.Task[None]] = set()
 
         async def change(service: Name, value: str) -> None:
             await self.fleet.apply(service, service_annotation=value)
-            self._changed += 1
+            self.changed += 1
 
         began, number = time.monotonic(), 0
         chosen = [service for service in services if service not in exclude]
@@ -240,7 +232,7 @@ class Bench:
                 number += 1
             await asyncio.sleep(0.02)
 
-    def _measured(self, name: str) -> Measured:
+    def measured(self, name: str) -> Measured:
         return Measured(self, name)
 
 
@@ -256,7 +248,7 @@ class Measured:
         say(f"--- {self._name}")
         self._began = time.monotonic()
         self._server = await self._bench.fleet.server_metrics()
-        self._cpu = _cpu_seconds(self._bench.operator.pid)
+        self._cpu = cpu_seconds(self._bench.operator.pid)
         self._writes = await self._counts()
         self._looks = await self._outcomes()
         return self.result
@@ -281,12 +273,12 @@ class Measured:
         looks = {word: count - self._looks.get(word, 0.0) for word, count in (await self._outcomes()).items()}
         server = await bench.fleet.server_metrics()
         used = {key: server[key] - self._server.get(key, 0.0) for key in server}
-        memory = _memory(bench.operator.pid)
+        memory = memory_bytes(bench.operator.pid)
         result |= {
             "wall_seconds": round(wall, 1),
             "load_average": round(os.getloadavg()[0], 1),
-            "operator_cpu_seconds": round(_cpu_seconds(bench.operator.pid) - self._cpu, 1),
-            "operator_cpu_cores": round((_cpu_seconds(bench.operator.pid) - self._cpu) / wall, 3),
+            "operator_cpu_seconds": round(cpu_seconds(bench.operator.pid) - self._cpu, 1),
+            "operator_cpu_cores": round((cpu_seconds(bench.operator.pid) - self._cpu) / wall, 3),
             "operator_rss_mib": round(memory["VmRSS"] / 2**20, 1),
             "operator_rss_peak_mib": round(memory["VmHWM"] / 2**20, 1),
             "looks": {word: count for word, count in looks.items() if count},
@@ -315,16 +307,6 @@ def _looked(seen: Mapping[str, float]) -> float:
     return seen.get('nereus_operator_reconcile_seconds_count{outcome="done"}', 0.0)
 
 
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def _memory(pid: int) -> dict[str, int]:
-    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[0] in ("VmRSS:", "VmHWM:")}
-
-
 def _localcluster(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "localcluster", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
@@ -335,10 +317,10 @@ def _localcluster(*arguments: str) -> str:
 
 
 @contextmanager
-def _sidecars(kubeconfig: Path, log: Path) -> Iterator[None]:
+def _sidecars(cluster: str, kubeconfig: Path, log: Path) -> Iterator[None]:
     inside = ["env", f"PYTHONPATH={ROOT / 'operator'}:{ROOT}", sys.executable, "-m", "bench.sidecars"]
-    pods = find_cluster(CLUSTER).addresses.kwok_pods
-    command = [sys.executable, "-m", "localcluster", "exec", "--name", CLUSTER, "--", *inside, str(kubeconfig), pods]
+    pods = find_cluster(cluster).addresses.kwok_pods
+    command = [sys.executable, "-m", "localcluster", "exec", "--name", cluster, "--", *inside, str(kubeconfig), pods]
     with (
         log.open("ab") as out,
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=out, text=True) as process,
@@ -352,20 +334,22 @@ def _sidecars(kubeconfig: Path, log: Path) -> Iterator[None]:
             process.terminate()
 
 
-async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path) -> dict[str, Any]:
+async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path, results: dict[str, Any]) -> None:
     connection = await connect(str(kubeconfig))
     gateway = Gateway(connection)
     async with connection.session(limit=0) as session:
         fleet = Fleet(arguments.services, connection, gateway, session)
         bench = Bench(fleet, kubeconfig, logs / "operator.log", profile=logs if arguments.profile else None)
+        bench.results = results
         idle, churn = arguments.idle_seconds, arguments.churn
         steps: dict[str, Callable[[], Awaitable[None]]] = {
             "create": bench.create,
             "idle": lambda: bench.idle(idle),
             "restart": bench.restart,
             "latency": lambda: bench.latency("latency_idle", changes=arguments.changes, per_second=0.0),
+            "configuration": lambda: configuration(bench, arguments.changes),
             "churn": lambda: bench.latency("latency_churn", changes=arguments.changes, per_second=churn),
-            "soak": lambda: bench.soak(arguments.soak_minutes, churn),
+            "soak": lambda: soak(bench, arguments.soak_minutes, arguments.soak_churn),
         }
         wanted = [step for step in steps if step not in arguments.skip]
         try:
@@ -376,7 +360,6 @@ async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path) -> d
         finally:
             bench.stop()
             await gateway.close()
-    return bench.results
 
 
 def main() -> None:
@@ -387,8 +370,10 @@ def main() -> None:
     add("--changes", type=int, default=100, help="measured changes of a spec (default: 100)")
     add("--churn", type=float, default=50.0, metavar="PER_SECOND", help="other changes meanwhile (default: 50)")
     add("--idle-seconds", type=float, default=60.0)
-    add("--soak-minutes", type=float, default=0.0)
-    add("--skip", nargs="*", default=[], choices=["create", "idle", "restart", "latency", "churn", "soak"])
+    add("--soak-minutes", type=float, default=0.0, help="watch the memory so long (default: 0)")
+    add("--soak-churn", type=float, default=2.0, metavar="PER_SECOND", help="changes meanwhile (default: 2)")
+    add("--cluster", default=CLUSTER, metavar="NAME", help=f"name of the local cluster (default: {CLUSTER})")
+    add("--skip", nargs="*", default=[], choices=STEPS)
     add("--profile", action="store_true", help="profile the operator into the directory of the logs; it gets slower")
     add("--keep", action="store_true", help="leave the cluster running")
     arguments = parser.parse_args()
@@ -397,7 +382,8 @@ def main() -> None:
     nodes = 2 + (arguments.services * 2 * 5 // 4) // PODS_PER_NODE
     kubeconfig = Path(
         _localcluster(
-            "up", "--name", CLUSTER, "--profile", "control", "--kwok-nodes", str(nodes), "--hpa-sync", HPA_SYNC
+            *("up", "--name", arguments.cluster, "--profile", "control"),
+            *("--kwok-nodes", str(nodes), "--hpa-sync", HPA_SYNC),
         )
     )
     # Ended with kill, it ends what it started, as after Ctrl-C.
@@ -405,14 +391,21 @@ def main() -> None:
     logs = Path(tempfile.mkdtemp(prefix="nereus-scale-"))
     say(f"logs in {logs}")
     _establish(kubeconfig)
+    results: dict[str, Any] = {}
     try:
-        with _sidecars(kubeconfig, logs / "sidecars.log"):
-            results = asyncio.run(_run(arguments, kubeconfig, logs))
+        with _sidecars(arguments.cluster, kubeconfig, logs / "sidecars.log"):
+            asyncio.run(_run(arguments, kubeconfig, logs, results))
     finally:
+        if results:  # also of a run that was ended before its time
+            _keep(arguments, results)
         if not arguments.keep:
-            _localcluster("down", "--name", CLUSTER)
+            _localcluster("down", "--name", arguments.cluster)
+
+
+def _keep(arguments: argparse.Namespace, results: Mapping[str, Any]) -> None:
     machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
-    out = ROOT / "build" / "bench" / f"scale-{arguments.services}.json"
+    soaked = "-soak" if arguments.soak_minutes else ""
+    out = ROOT / "build" / "bench" / f"scale-{arguments.services}{soaked}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"services": arguments.services, "machine": machine, **results}, indent=2) + "\n")
     sys.stdout.write(f"{out}\n")

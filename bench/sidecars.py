@@ -1,8 +1,9 @@
 """Sidecars for the pods of thousands of services on KWOK nodes: one process that answers on every pod's address.
 
 A stand-in: KWOK pods run nothing, so somebody has to say that their models are served, or no service would ever be
-ready. It answers the sidecar protocol with the plan that the service's ConfigMap holds now, and every model served.
-It watches instead of listing, so that it costs the API server little. It is not measured.
+ready. It answers the sidecar protocol with the plan that the service's ConfigMap holds for its pod now, the one that
+is tried by some pods first among them, and every model served. It watches instead of listing, so that it costs the API
+server little. It is not measured.
 
 Run inside the network namespace of the cluster: `python -m bench.sidecars KUBECONFIG POD_RANGE`.
 """
@@ -20,8 +21,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from nereus.api import names, protocol
-from nereus.api.protocol import ModelReport, ModelState, Plan, PodReport
+from nereus.api import names, protocol, stages
+from nereus.api.protocol import ModelReport, ModelState, PodReport
+from nereus.api.stages import Bundle, NextPlan
 from nereus.controller.connection import connect
 from nereus.controller.kinds import CONFIG_MAP, POD, Kind
 
@@ -34,21 +36,30 @@ class World:
     def __init__(self, server: str, session: aiohttp.ClientSession) -> None:
         self._server = server
         self._session = session
-        self._service_at: dict[str, tuple[str, str]] = {}
-        self._plans: dict[tuple[str, str], Plan] = {}
+        self._pod_at: dict[str, tuple[tuple[str, str], str]] = {}
+        self._plans: dict[tuple[str, str], tuple[Bundle, tuple[NextPlan, Bundle] | None]] = {}
 
     def report(self, address: str) -> str | None:
         """What the sidecar at this address says; None when no pod has it."""
-        plan = self._plans.get(self._service_at.get(address, ("", "")))
-        if plan is None:
+        service, pod = self._pod_at.get(address, (("", ""), ""))
+        found = self._plans.get(service)
+        if found is None:
             return None
+        bundle, tried = found
+        plan = (tried[1] if tried and tried[0].runs_in(pod) else bundle).plan
         models = tuple(
             ModelReport(name=name, state=ModelState.READY, serving=True, versions=("1",), load_seconds=1.0)
             for name in plan.models
         )
         # The same moment for every pod: figures of cold starts are not what is measured.
         return PodReport(
-            revision=plan.revision, models=models, ready=True, server_live=True, started_at=1.0, ready_at=3.0
+            revision=plan.revision,
+            models=models,
+            stages=True,
+            ready=True,
+            server_live=True,
+            started_at=1.0,
+            ready_at=3.0,
         ).to_json()
 
     async def follow(self, kind: Kind) -> None:
@@ -65,12 +76,9 @@ class World:
         metadata = item["metadata"]
         service = (metadata["namespace"], metadata["labels"][names.LABEL_SERVICE])
         if kind is POD:
-            self._service_at[item.get("status", {}).get("podIP", "")] = service
-        elif text := (item.get("data") or {}).get(protocol.PLAN_KEY):
-            try:
-                self._plans[service] = Plan.from_json(text)
-            except (ValueError, KeyError):  # changed on purpose, to see it healed
-                return
+            self._pod_at[item.get("status", {}).get("podIP", "")] = (service, metadata["name"])
+        elif bundle := stages.bundle(item.get("data") or {}):  # none: changed on purpose, to see it healed
+            self._plans[service] = (bundle, stages.next_bundle(item["data"]))
 
     async def _objects(self, kind: Kind) -> AsyncIterator[dict[str, Any]]:
         url = self._server + kind.path()

@@ -1,8 +1,9 @@
 """Checks the chart as an installer would meet it: helm's own lint, every rendered object against Kubernetes' schemas,
-and what a security reviewer asks of objects and Dockerfiles (manifest_checks).
+what a security reviewer asks of objects and Dockerfiles (manifest_checks), and what kube-score says of the chart and of
+what services become.
 
 Each case is a set of values that renders other templates. What has no schema here (kinds of other projects) is named,
-not skipped silently. Needs helm: the one of the local cluster's tools, built when it is missing.
+not skipped silently. Needs the local cluster's helm, and kube-score; both are built when they are missing.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import yaml
 
-from hack import manifest_checks
+from hack import kube_score, manifest_checks
 from hack.kubernetes_types import KUBERNETES_VERSION
 from localcluster import build
 from localcluster.report import Progress, Refusal
@@ -45,6 +46,22 @@ class Case:
     absent: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Tools:
+    """Programs that are needed."""
+
+    helm: Path
+    kube_score: Path
+
+
+@dataclass
+class Found:
+    """What both reviewers say, over all cases; kube-score's with whose objects they are about."""
+
+    checks: list[manifest_checks.Finding] = field(default_factory=list)
+    scores: list[tuple[str, kube_score.Remark]] = field(default_factory=list)
+
+
 CASES = (
     Case("the default values", present=("Deployment", "CustomResourceDefinition", "ServiceAccount", "ClusterRole")),
     Case("without the definition", ("--set", "crds.install=false"), ("Deployment",), ("CustomResourceDefinition",)),
@@ -54,9 +71,9 @@ CASES = (
         (
             *("--set", "networkPolicy.enabled=true,networkPolicy.apiServerCIDR=192.0.2.1/32"),
             *("--set-json", 'networkPolicy.metricsFrom=[{"namespaceSelector":{}}]'),
-            *("--set-json", 'networkPolicy.extraEgress=[{"ports":[{"port":9090}]}]'),
+            *("--set-json", 'networkPolicy.extraEgress=[{"ports":[{"port":9090}]}]', "--set", "gpu.agent.enabled=true"),
         ),
-        ("Deployment", "NetworkPolicy"),
+        ("Deployment", "DaemonSet", "NetworkPolicy"),
     ),
     Case(
         "recording rules without alerts",
@@ -140,35 +157,42 @@ WRONG_VALUES = (
 
 def main() -> int:
     try:
-        helm = build.ensure_binaries(progress=Progress()) / "helm"
+        tools = Tools(
+            helm=build.ensure_binaries(progress=Progress()) / "helm",
+            kube_score=build.ensure_module(build.KUBE_SCORE, progress=Progress()) / "kube-score",
+        )
     except Refusal as refusal:
-        print(f"ERROR: helm is needed to check the chart: {refusal}", file=sys.stderr)
+        print(f"ERROR: helm and kube-score are needed to check the chart: {refusal}", file=sys.stderr)
         return 1
-    problems = list(_problems(str(helm)))
+    problems = list(_problems(tools))
     for problem in problems:
         print(f"ERROR: {problem}", file=sys.stderr)
     print(f"chart: {len(CASES)} sets of values rendered, {len(problems)} problems")
     return 1 if problems else 0
 
 
-def _problems(helm: str) -> Iterator[str]:
-    linted = _run(helm, "lint", "--strict", "--quiet", str(CHART))
+def _problems(tools: Tools) -> Iterator[str]:
+    linted = _run(tools.helm, "lint", "--strict", "--quiet", CHART)
     if linted.returncode != 0:
         yield f"helm lint: {linted.stdout}{linted.stderr}"
-    findings: list[manifest_checks.Finding] = []
+    found = Found()
     for case in CASES:
-        yield from (f"{case.what}: {problem}" for problem in _case_problems(helm, case, findings))
+        yield from (f"{case.what}: {problem}" for problem in _case_problems(tools, case, found))
     for path in sorted((ROOT / "images").glob("*/Dockerfile")):
-        found = manifest_checks.dockerfile(path.read_text(encoding="utf-8"))
-        findings += [(check, f"{path.parent.name}: {what}") for check, what in found]
-    yield from dict.fromkeys(manifest_checks.unexplained(findings))
+        said = manifest_checks.dockerfile(path.read_text(encoding="utf-8"))
+        found.checks += [(check, f"{path.parent.name}: {what}") for check, what in said]
+    for path in sorted((ROOT / "tests" / "golden" / "expected").glob("*.yaml")):
+        remarks = kube_score.remarks(tools.kube_score, path.read_text(encoding="utf-8"))
+        found.scores += [("service", remark) for remark in remarks]
+    yield from dict.fromkeys(manifest_checks.unexplained(found.checks))
+    yield from kube_score.unexplained(found.scores)
     for value in WRONG_VALUES:
-        if _run(helm, "template", "nereus", str(CHART), "--set", value).returncode == 0:
+        if _run(tools.helm, "template", "nereus", CHART, "--set", value).returncode == 0:
             yield f"--set {value} is accepted: values.schema.json must refuse it"
 
 
-def _case_problems(helm: str, case: Case, findings: list[manifest_checks.Finding]) -> Iterator[str]:
-    rendered = _run(helm, "template", "nereus", str(CHART), "--namespace", "nereus-system", *case.arguments)
+def _case_problems(tools: Tools, case: Case, found: Found) -> Iterator[str]:
+    rendered = _run(tools.helm, "template", "nereus", CHART, "--namespace", "nereus-system", *case.arguments)
     if rendered.returncode != 0:
         yield f"helm template: {rendered.stderr.strip()}"
         return
@@ -176,7 +200,8 @@ def _case_problems(helm: str, case: Case, findings: list[manifest_checks.Finding
     kinds = {document["kind"] for document in objects}
     yield from (f"no {kind} is rendered" for kind in case.present if kind not in kinds)
     yield from (f"a {kind} is rendered" for kind in case.absent if kind in kinds)
-    findings += manifest_checks.objects(objects)
+    found.checks += manifest_checks.objects(objects)
+    found.scores += [("chart", remark) for remark in kube_score.remarks(tools.kube_score, rendered.stdout)]
     for document in objects:
         yield from _object_problems(document)
     if "NetworkPolicy" in case.present and f"port: {names.SIDECAR_PORT}," not in rendered.stdout:
@@ -208,7 +233,7 @@ def _definition_problems(document: Json) -> Iterator[str]:
     document["metadata"]["annotations"] = annotations
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

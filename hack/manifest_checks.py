@@ -1,8 +1,8 @@
 """What a security reviewer asks of manifests and Dockerfiles, as pure checks: an object in, sentences out.
 
-The rules are those that kube-score, kube-linter and the restricted pod security standard share, written here because
-building either tool takes longer than the whole check. Each exception is named with its reason, and an exception that
-nothing needs any more is a problem too.
+The rules are those that kube-linter and the restricted pod security standard share, and what they ask of roles and
+Dockerfiles; how objects hang together is kube-score's part (kube_score). Each exception is named with its reason, and
+an exception that nothing needs any more is a problem too.
 """
 
 from __future__ import annotations

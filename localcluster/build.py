@@ -76,6 +76,7 @@ PROMETHEUS_OPERATOR = Module(
     ),
 )
 PROMETHEUS = Module("prometheus", "Prometheus with Kubernetes discovery (about 7 minutes of processor time)")
+KUBE_SCORE = Module("kube-score", "kube-score")
 S3 = Module("s3", "versitygw, an S3 server for tests (about a minute on 2 cores)")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
+from pathlib import Path
 
 import yaml
 
@@ -11,10 +13,14 @@ from tests.harness.apiserver import Json
 from tests.tiers import ROOT
 
 
+@cache
+def _helm() -> Path:
+    return build.bin_dir(go_version=build.go_version()) / "helm"
+
+
 def rendered(release: str, *values: str) -> list[Json]:
     """Every object that the chart makes of these arguments of helm, in the namespace of the release's name."""
-    helm = build.bin_dir(go_version=build.go_version()) / "helm"
-    command = [str(helm), "template", release, str(ROOT / "charts/nereus"), "--namespace", release]
+    command = [str(_helm()), "template", release, str(ROOT / "charts/nereus"), "--namespace", release]
     done = subprocess.run([*command, *values], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]

@@ -47,10 +47,18 @@ class Call:
         return parts[1] if parts[0] == "apis" else ""
 
     @property
-    def _rest(self) -> list[str]:
+    def _all(self) -> list[str]:
         parts = self.path.strip("/").split("/")
-        rest = parts[3:] if parts[0] == "apis" else parts[2:]
-        return rest[2:] if rest[:1] == ["namespaces"] and len(rest) > 2 else rest
+        return parts[3:] if parts[0] == "apis" else parts[2:]
+
+    @property
+    def _rest(self) -> list[str]:
+        return self._all[2:] if self.namespace else self._all
+
+    @property
+    def namespace(self) -> str:
+        """Empty where it is about all of them, or about an object of the cluster."""
+        return self._all[1] if self._all[:1] == ["namespaces"] and len(self._all) > 2 else ""
 
     @property
     def resource(self) -> str:

@@ -79,7 +79,11 @@ class Operator:
             print(f"--- log of operator {self.identity}\n{self.log()[-6000:]}")
 
     def until_ready(self) -> None:
-        eventually(lambda: None if self.probe("readyz")[0] == 200 else f"{self.probe('readyz')}\n{self.log()[-2000:]}")
+        """A busy machine takes half a minute to import it all."""
+        eventually(
+            lambda: None if self.probe("readyz")[0] == 200 else f"{self.probe('readyz')}\n{self.log()[-2000:]}",
+            seconds=120,
+        )
 
     def probe(self, path: str) -> tuple[int, str]:
         """Status and text of one of the operator's own pages; status 0 while it does not listen."""

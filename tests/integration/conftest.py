@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from localcluster.config import find_cluster
-from tests.harness.apiserver import Api, eventually
+from tests.harness.apiserver import Api, Json, eventually
+from tests.harness.gpunodes import AddNode, gpu_node
 from tests.harness.operator import Operator
 from tests.harness.services import Services
 from tests.tiers import INTEGRATION_CLUSTER, ROOT, integration_options
@@ -119,6 +120,22 @@ def operator(api: Api, sidecars: None, tmp_path_factory: pytest.TempPathFactory)
 def services(api: Api, namespace: str) -> Services:
     """ModelServices in a fresh namespace, and what became of them."""
     return Services(api, namespace)
+
+
+@pytest.fixture
+def add_node(api: Api, namespace: str) -> Iterator[AddNode]:
+    """Makes a KWOK node with GPUs, tainted as GPU nodes are; removed after the test."""
+    made = []
+
+    def add(name: str, described: Json) -> None:
+        node = gpu_node(f"{name}-{namespace}", described)
+        answer = api.request("POST", "/api/v1/nodes", node)
+        assert answer.accepted, answer.message
+        made.append(node["metadata"]["name"])
+
+    yield add
+    for name in made:
+        api.request("DELETE", f"/api/v1/nodes/{name}")
 
 
 @pytest.fixture

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from tests.harness.apiserver import MODEL_SERVICES, Api, Json
+from tests.harness.gpunodes import SHARES, AddNode
 from tests.harness.services import Services
-from tests.unit.gpu.nodes import manifest
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-AddNode = Callable[[str, Json], None]
-SHARES: Json = {
-    "allocatable": {"nvidia.com/gpu": 2},
-    "product": "Tesla-T4-SHARED",
-    "memory": "15360",
-    "sharing": "time-slicing",
-    "replicas": "2",
-}
 SLICES: Json = {
     "allocatable": {"nvidia.com/mig-1g.10gb": 1},
     "product": "NVIDIA-A100-SXM4-80GB",
@@ -27,30 +17,6 @@ SLICES: Json = {
     "sharing": "none",
     "strategy": "mixed",
 }
-
-
-@pytest.fixture
-def add_node(api: Api, namespace: str) -> Iterator[AddNode]:
-    """Makes a KWOK node with GPUs, tainted as GPU nodes are; removed after the test."""
-    made = []
-
-    def add(name: str, described: Json) -> None:
-        node = manifest(f"{name}-{namespace}", **described)
-        metadata, amounts = node["metadata"], {**node["status"]["allocatable"], "pods": "50"}
-        metadata["labels"] |= {"type": "kwok", "kubernetes.io/hostname": metadata["name"]}
-        metadata["annotations"] = {"kwok.x-k8s.io/node": "fake"}
-        body = {
-            **{"apiVersion": "v1", "kind": "Node", "metadata": metadata},
-            "spec": {"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]},
-            "status": {"allocatable": amounts, "capacity": amounts},
-        }
-        answer = api.request("POST", "/api/v1/nodes", body)
-        assert answer.accepted, answer.message
-        made.append(metadata["name"])
-
-    yield add
-    for name in made:
-        api.request("DELETE", f"/api/v1/nodes/{name}")
 
 
 def gpu_status(services: Services, name: str = "one") -> Json:
