@@ -1,6 +1,6 @@
 """The dashboards as files: the rules of grafana/dashboard-linter, known metrics only, every query parsed by Prometheus.
 
-That every panel shows data is shown on a real Prometheus under load: `make bench BENCH=alerts`, `python -m bench.panels`.
+That every panel shows data is shown under load by `make bench BENCH=alerts` and `python -m bench.panels`.
 """
 
 from __future__ import annotations
