@@ -16,6 +16,7 @@ from nereus.backtest.world import Floats
 
 WIDTH, HEIGHT = 960, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 26, 42
+LEGEND_ROW, LETTER = 16, 6.1
 MOST_POINTS = 1500
 
 
@@ -60,10 +61,12 @@ class Chart:
         def at_y(value: float) -> float:
             return HEIGHT - BOTTOM - value / y_high * (HEIGHT - TOP - BOTTOM)
 
+        legend, rows = self._legend(shown)
+        height = HEIGHT + LEGEND_ROW * (rows - 1)
         parts = [
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg" '
+            f'<svg viewBox="0 0 {WIDTH} {height}" xmlns="http://www.w3.org/2000/svg" '
             f'font-family="system-ui,sans-serif" font-size="11" role="img" aria-label="{escape(self.title)}">',
-            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+            f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
             f'<text x="{LEFT}" y="15" font-size="13" font-weight="600" fill="#222">{escape(self.title)}</text>',
         ]
         for tick in _ticks(y_high):
@@ -77,7 +80,7 @@ class Chart:
                 f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle" fill="#666">{escape(label)}</text>'
             )
         parts.extend(_draw(line, at_x, at_y) for line in shown)
-        parts.append(self._legend(shown))
+        parts.append(legend)
         parts.append(
             f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end" fill="#666">{escape(self.x_name)}</text>'
             f'<text x="12" y="{TOP + 4}" fill="#666" transform="rotate(-90 12 {TOP + 4})" text-anchor="end">'
@@ -98,16 +101,22 @@ class Chart:
             return [(mark, f"{mark:g}") for mark in marks if low <= mark <= high]
         return [(tick, f"{tick:g}") for tick in _ticks(high) if tick >= low]
 
-    def _legend(self, shown: Sequence[Line]) -> str:
-        parts, x = [], float(LEFT)
+    def _legend(self, shown: Sequence[Line]) -> tuple[str, int]:
+        """The names below the plot, and how many rows they take; the first row leaves room for the name of the axis."""
+        parts, x, row = [], float(LEFT), 0
         for line in shown:
+            wide = 34 + LETTER * len(line.name)
+            room = WIDTH - RIGHT - (0 if row else LETTER * len(self.x_name) + 12)
+            if x > LEFT and x + wide > room:
+                x, row = float(LEFT), row + 1
+            y = HEIGHT - 8 + LEGEND_ROW * row
             parts.append(
-                f'<rect x="{x:.0f}" y="{HEIGHT - 17}" width="14" height="9" fill="{line.colour}"'
+                f'<rect x="{x:.0f}" y="{y - 9}" width="14" height="9" fill="{line.colour}"'
                 f' opacity="{0.35 if line.low is not None else 1}"/>'
-                f'<text x="{x + 18:.0f}" y="{HEIGHT - 8}" fill="#333">{escape(line.name)}</text>'
+                f'<text x="{x + 18:.0f}" y="{y}" fill="#333">{escape(line.name)}</text>'
             )
-            x += 34 + 6.1 * len(line.name)
-        return "".join(parts)
+            x += wide
+        return "".join(parts), row + 1
 
 
 def _ticks(high: float) -> list[float]:
