@@ -20,6 +20,8 @@ OURS_COLOUR, LOAD_COLOUR, OTHER_COLOUR = "#0b6e4f", "#9aa5b1", "#c8553d"
 COLOURS = ("#c8553d", "#3a6ea5", "#8d6a9f", "#b08900", "#5f7470", "#a23b72", "#555555", "#2a9d8f")
 LEAST_VIOLATIONS = 1e-4
 WORST_HOURS = 5
+SHOWN_COST = 1.8
+"""The plot of cost ends at this multiple of what Nereus or the best other costs: curves shall be told apart."""
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:980px;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;width:100%;font-size:14px}td,th{padding:4px 8px;text-align:right;"
@@ -222,6 +224,12 @@ def charts(contest: Contest) -> list[Chart]:
     return made
 
 
+def _clock(contest: Contest, seconds: float) -> str:
+    """Time of day (UTC) so many seconds after the start of the trace."""
+    minutes = int((contest.trace.start + seconds) % 86_400 // 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
 def _day_marks(days: float) -> list[tuple[float, str]]:
     step = max(1, round(days / 10))
     return [(float(d), f"day {d + 1}") for d in range(0, int(days) + 1, step)]
@@ -253,9 +261,11 @@ def _whole(contest: Contest) -> Chart:
 def _trade_off(contest: Contest) -> Chart:
     lines = []
     names = list(dict.fromkeys(r.name for r in contest.swept))
+    fair = [r.replica_hours for r in (contest.ours(), contest.best()) if r is not None]
+    highest = SHOWN_COST * max(fair, default=3 * contest.optimum_hours)
     for index, name in enumerate(names):
         results = sorted((r for r in contest.swept if r.name == name), key=lambda r: r.replica_hours)
-        results = [r for r in results if r.violations < 0.3 and r.replica_hours < 6 * contest.optimum_hours]
+        results = [r for r in results if r.violations < 0.3 and r.replica_hours < highest]
         lines.append(_curve(results, contest, results[0].title if results else name, COLOURS[index % len(COLOURS)]))
     lines.append(_curve(list(contest.curve), contest, "Nereus", OURS_COLOUR, width=2.6))
     return Chart(
@@ -307,5 +317,5 @@ def _day(contest: Contest, ours: Result, day: int, title: str) -> Chart:
             Line(name="load", x=hours, y=load, colour="#444444", width=1.0),
             Line(name="ready replicas", x=hours, y=cut(ours.ready_by_minute), colour=OURS_COLOUR, step=True, width=1.8),
         ],
-        x_marks=[(float(h), f"{h:02d}:00") for h in range(0, 25, 3)],
+        x_marks=[(float(h), _clock(contest, (24 * day + h) * 3600.0)) for h in range(0, 25, 3)],
     )
