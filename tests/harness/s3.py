@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -27,12 +28,14 @@ ACCESS, SECRET = "AKIATEST", "a-secret-of-the-test"
 
 @dataclass
 class S3Server:
-    """versitygw on a directory. The port stays the same over `kill` and `start`."""
+    """versitygw on a directory. The port stays the same over `kill` and `start`. `tls` are its certificate and key,
+    `authority` who issued them."""
 
     root: Path
     address: str = "127.0.0.1"
     versioned: bool = False
     tls: tuple[Path, Path] | None = None
+    authority: Path | None = None
     port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
 
@@ -87,7 +90,8 @@ class S3Server:
         headers = _signed(method, url, body)
         request = urllib.request.Request(url, data=body or None, method=method, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            trusted = ssl.create_default_context(cafile=str(self.authority)) if self.authority else None
+            with urllib.request.urlopen(request, timeout=30, context=trusted) as answer:
                 return {name.lower(): value for name, value in answer.headers.items()}
         except urllib.error.HTTPError as error:
             with error:

@@ -16,6 +16,7 @@ import pytest
 from nereus.api.protocol import ModelPlan
 from nereus.sidecar.fetch import FetchError, Limits
 from nereus.sidecar.transfer.journal import PART_BYTES
+from tests.harness.authority import issue
 from tests.harness.fetching import Fetching, fetch
 from tests.harness.s3 import ACCESS, SECRET, S3Server, relay, s3_server, secret
 
@@ -120,6 +121,38 @@ async def test_what_is_wrong_is_a_sentence_that_says_what_to_do(tmp_path: Path, 
         assert re.search(expected, words), words
         assert SECRET not in words
         assert "Traceback" not in words
+
+
+async def test_a_store_behind_a_private_authority_is_trusted_by_its_certificate_in_the_secret(
+    tmp_path: Path, keys: dict[str, str]
+) -> None:
+    authority, *pair = issue(tmp_path / "tls", "127.0.0.1")
+    stranger, *_ = issue(tmp_path / "other", "127.0.0.1", name="a-stranger")
+    with s3_server(tmp_path / "s3", tls=tuple(pair), authority=authority) as own:
+        own.put("models/m/1/model.py", b"one")
+        own.put("models/big/1/model.bin", _content())
+        keys = keys | {"AWS_ENDPOINT_URL": own.endpoint}
+        assert own.endpoint.startswith("https://")
+
+        async def told(name: str, **more: str) -> str:
+            credentials = secret(tmp_path / name, **keys, **more)
+            with pytest.raises(FetchError) as caught:
+                await fetch(tmp_path / f"work-{name}", "s3://models/m", credentials=credentials)
+            return str(caught.value)
+
+        said = await asyncio.gather(
+            told("none"),
+            told("wrong", ca__crt=stranger.read_text()),
+            told("torn", ca__crt="-----BEGIN CERTIFICATE-----\nnothing\n"),
+        )
+        for words in said[:2]:
+            assert "certificate verify failed" in words
+            assert "ca.crt in the Secret" in words
+        assert "ca.crt of the Secret of source.secretName is no PEM file" in said[2]
+
+        right = secret(tmp_path / "right", **keys, ca__crt=authority.read_text())
+        assert await fetch(tmp_path / "m", "s3://models/m", credentials=right) == {"1/model.py": b"one"}
+        assert await fetch(tmp_path / "big", "s3://models/big", credentials=right) == {"1/model.bin": _content()}
 
 
 async def test_a_secret_that_is_not_there_is_named(tmp_path: Path) -> None:

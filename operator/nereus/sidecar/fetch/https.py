@@ -100,7 +100,7 @@ class HttpsSource:
             raise FetchError(f"{self._shown}: {_words(error)}{_so_far(progress)}") from None
 
     async def _verify(self, download: Path) -> None:
-        found = await asyncio.to_thread(digests.of_file, download, "sha256")
+        found = await asyncio.to_thread(digests.of_file, download)
         if f"sha256:{found}" != self._checksum:
             await asyncio.to_thread(download.unlink)
             raise FetchError(

@@ -9,27 +9,21 @@ from pathlib import Path
 _READ_BYTES = 1 << 20
 
 
-def of_file(path: Path, kind: str) -> str:
-    """Hex digest of a file; `kind` is md5, sha256 or git (SHA-1 over a header and the content). Blocking.
-
-    The header is git's: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects.
-    """
-    if kind == "git":
-        state = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    else:
-        state = hashlib.new(kind, usedforsecurity=False)
+def of_file(path: Path) -> str:
+    """SHA-256 of a file, in hex. Blocking."""
+    state = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_READ_BYTES):
             state.update(chunk)
     return state.hexdigest()
 
 
-def of_directory(files: Mapping[str, Path]) -> str:
-    """SHA-256 of the list of files: what this prints in the directory that was uploaded (paths sorted by bytes).
+def of_list(files: Mapping[str, str]) -> str:
+    """SHA-256 of the list of files (path to SHA-256): what this prints in the directory that was uploaded.
 
     find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum
     """
     whole = hashlib.sha256()
     for name in sorted(files, key=str.encode):
-        whole.update(f"{of_file(files[name], 'sha256')}  {name}\n".encode())
+        whole.update(f"{files[name]}  {name}\n".encode())
     return whole.hexdigest()

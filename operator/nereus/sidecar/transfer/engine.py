@@ -23,6 +23,7 @@ from nereus.sidecar.fetch.base import FetchError, Limits, Progress
 from nereus.sidecar.logs import redact
 from nereus.sidecar.transfer import digests
 from nereus.sidecar.transfer.base import PARALLEL, ChangedError, Item, Listing, Remote, TemporaryError
+from nereus.sidecar.transfer.hashing import Hashing
 from nereus.sidecar.transfer.job import Event, Job
 from nereus.sidecar.transfer.journal import Journal, item_name, part_range
 from nereus.sidecar.transfer.names import problem_of
@@ -96,9 +97,18 @@ async def transfer(job: Job, remote: Remote, report: Report, answer: Answer = st
         it.state.kept = it.state.done = await asyncio.to_thread(journal.open, listing.items)
         _check_room(it)
         it.state.say("downloading")
-        await _download(it, listing, journal)
-        it.state.say("verifying")
-        await _verify(it, listing, journal)
+        hashing = Hashing(journal.parts)
+        for item in listing.items:
+            hashing.note(item, journal.kept.get(item_name(item), ()))
+        beside = asyncio.create_task(hashing.run(listing.items, checksum=bool(job.checksum)))
+        try:
+            await _download(it, listing, journal, hashing)
+            it.state.say("verifying")
+            await beside
+        finally:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+        await _verify(it, listing, journal, hashing)
         if await _again(it, remote.list) != listing:
             raise FetchError(f"{it.shown} was changed while it was fetched; the new content is fetched next")
         await asyncio.to_thread(_place, it, listing, journal)
@@ -141,12 +151,13 @@ def _check_room(it: _Transfer) -> None:
         )
 
 
-async def _download(it: _Transfer, listing: Listing, journal: Journal) -> None:
+async def _download(it: _Transfer, listing: Listing, journal: Journal, hashing: Hashing) -> None:
     missing = journal.missing(listing.items)
 
     async def work() -> None:
         for item, number in missing:  # shared by the workers: each takes the next one
             await _again(it, partial(_part, it, journal, item, number))
+            hashing.note(item, (number,))
 
     workers = [asyncio.create_task(work()) for _ in range(PARALLEL)]
     try:
@@ -197,13 +208,13 @@ async def _again(it: _Transfer, attempt: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("unreachable")
 
 
-async def _verify(it: _Transfer, listing: Listing, journal: Journal) -> None:
+async def _verify(it: _Transfer, listing: Listing, journal: Journal, hashing: Hashing) -> None:
     damaged = ""
     for item in listing.items:
         if not item.digest:
             continue
         kind, _, expected = item.digest.partition(":")
-        found = await asyncio.to_thread(digests.of_file, journal.parts / item_name(item), kind)
+        found = hashing.digest(item, kind)
         if found == expected:
             continue
         if item.digest_may_lie and _seen_before(it, item, found):
@@ -216,7 +227,7 @@ async def _verify(it: _Transfer, listing: Listing, journal: Journal) -> None:
     if damaged:
         raise FetchError(damaged)
     if it.job.checksum:
-        await asyncio.to_thread(_verify_checksum, it, listing, journal)
+        _verify_checksum(it, listing, hashing)
 
 
 def _seen_before(it: _Transfer, item: Item, found: str) -> bool:
@@ -230,14 +241,13 @@ def _seen_before(it: _Transfer, item: Item, found: str) -> bool:
     return False
 
 
-def _verify_checksum(it: _Transfer, listing: Listing, journal: Journal) -> None:
+def _verify_checksum(it: _Transfer, listing: Listing, hashing: Hashing) -> None:
     expected = it.job.checksum.removeprefix("sha256:")
-    files = {item.path: journal.parts / item_name(item) for item in listing.items}
+    files = {item.path: hashing.digest(item, "sha256") for item in listing.items}
     if listing.single:
-        [path] = files.values()
-        found, what = digests.of_file(path, "sha256"), "the file"
+        [found], what = files.values(), "the file"
     else:
-        found, what = digests.of_directory(files), f"the list of its {len(files)} files"
+        found, what = digests.of_list(files), f"the list of its {len(files)} files"
     if found != expected:
         raise FetchError(
             f"{it.shown}: the SHA-256 of {what} is {found} and source.checksum says {it.job.checksum}: the content is"

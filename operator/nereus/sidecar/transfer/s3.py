@@ -7,12 +7,17 @@ of the pod's ServiceAccount, variables of runtime.env, the instance's role), oth
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import botocore.exceptions
+import botocore.httpsession
 import s3fs
 from aiobotocore.session import AioSession
 from aiohttp import ClientError as HttpError
@@ -62,7 +67,7 @@ async def open_remote(job: Job, credentials: Credentials) -> S3:
     client: dict[str, Any] = {"region_name": region} if region else {}
     if not region and custom:
         client["region_name"] = "us-east-1"  # servers of one's own take this one, and a signature needs some
-    authorities = credentials.authorities or os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+    authorities = _authorities(credentials)
     if authorities:
         client["verify"] = authorities
     system = s3fs.S3FileSystem(
@@ -85,6 +90,20 @@ async def open_remote(job: Job, credentials: Credentials) -> S3:
     )
     system.retries = 1
     return S3(system, job)
+
+
+def _authorities(credentials: Credentials) -> str:
+    """The file of the authorities to trust: those of the Secret beside the others, in a file of this process. Empty:
+    the library's own. Raises FetchError when what the Secret has is none."""
+    machine = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or ""
+    if not credentials.authorities:
+        return machine
+    credentials.tls()
+    path = Path(tempfile.mkdtemp(prefix="nereus-"), "authorities.pem")
+    both = [Path(machine or botocore.httpsession.where()), Path(credentials.authorities)]
+    path.write_text("\n".join(file.read_text() for file in both))
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
+    return str(path)
 
 
 async def _has_credentials(credentials: Credentials) -> bool:
