@@ -148,22 +148,34 @@ class Relay:
     cut_after: int | None = None
     seen: int = 0
     passed: int = 0
+    handlers: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self.handlers.add(task)
+        task.add_done_callback(self.handlers.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen += 1
+        ends = [writer]
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
-            writer.close()
-            return
-        try:
+            ends.append(back)
             await asyncio.gather(self._forward(reader, back), self._answer(there, writer))
         except OSError:
             pass
         finally:
-            for end in (writer, back):
+            for end in ends:
                 with contextlib.suppress(OSError):
                     end.transport.abort()
+
+    async def close(self) -> None:
+        """Ends every connection, so that none is left for the collector of garbage to complain about."""
+        handlers = list(self.handlers)
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+        await asyncio.sleep(0.01)  # an aborted transport is closed by the next turn of the loop
 
     @staticmethod
     async def _forward(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -189,9 +201,10 @@ class Relay:
 async def relay(target: int) -> AsyncIterator[Relay]:
     """A relay on loopback, until the end of the block."""
     made = Relay(target)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
     finally:
         server.close()
+        await made.close()
