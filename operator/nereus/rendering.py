@@ -107,6 +107,8 @@ def render(
         raise InvalidSpecError(tuple(problems))
 
     gpu = _gpu(service, stored=stored, found=found[0] if found else None, nodes=nodes)
+    if gpu is not None and (arena := devices.arena_limit(service, gpu.choice)) is not None:
+        plan, shards = plans.plan(service, arena_bytes=arena)
     body = templates.template(service, settings=settings, image=image, gpu=gpu.choice if gpu else None)
     template, number = found or fresh_template(service, body, inputs, stored)
     selected = dict(settings.rule_labels)

@@ -85,6 +85,12 @@ def problems(service: ModelService) -> Iterator[Problem]:
     elif ask.memory_bytes is not None and largest is not None and ask.memory_bytes > largest * GIB:
         of = f"a {ask.product}" if ask.product else "the largest GPU that Nereus knows"
         yield Problem("spec.gpu.memory", f"{declared} is above the {largest} GiB of {of}: lower it")
+    if ask.isolation is Isolation.MPS and service.runtime.shared_memory is not None:
+        yield Problem(
+            "spec.runtime.sharedMemory",
+            f"{service.runtime.shared_memory} cannot be given with gpu.isolation MPS: /dev/shm is then the MPS server's"
+            ", 64Mi for all pods of the node; remove it, or choose another isolation for python models that need more",
+        )
     resources = service.runtime.resources
     for field in ("requests", "limits"):
         for name in (getattr(resources, field) if resources else None) or {}:

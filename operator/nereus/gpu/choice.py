@@ -240,7 +240,17 @@ def _nothing(ask: Ask, refusals: Mapping[Isolation, str]) -> str:
     if ask.count > 1:
         wanted = f"{ask.count} whole GPUs"
     reasons = "; ".join(f"{name.value}: {why}" for name, why in refusals.items())
-    return f"no node gives {wanted}: {reasons}"[: 2 * MOST_WORDS]
+    return f"no node gives {wanted}: {reasons[: 2 * MOST_WORDS]}; {_remedy(ask)}"
+
+
+def _remedy(ask: Ask) -> str:
+    """What can be done about it, in the spec or on the nodes."""
+    if ask.count > 1:
+        return "lower gpu.count, or add a node with so many whole GPUs"
+    lower = "lower gpu.memory, or add a node" if ask.memory_bytes is not None else "add a node"
+    if ask.isolation is Isolation.AUTO:
+        return f"{lower} that gives it"
+    return f"{lower} with what {ask.isolation.value} needs ({mechanism(ask.isolation).needs}), or name no gpu.isolation"
 
 
 def _unseen(ask: Ask, *, known: bool, asked: str) -> Choice | Unavailable:

@@ -21,6 +21,16 @@ POOL_BYTES = 64 * MIB
 and this sum cannot disagree."""
 
 
+LEAST_ARENA_BYTES = 256 * MIB
+"""So that a small limit with a large context never becomes an arena of nothing."""
+
+
+def arena_bytes(limit_bytes: int) -> int:
+    """The most that the memory arena of one ONNX model may grow to under a limit: what the context and Triton's pool
+    leave. An upper bound for one model: several together may still reach more."""
+    return max(limit_bytes - CONTEXT_BYTES - POOL_BYTES, LEAST_ARENA_BYTES)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Weights:
     """One model on the GPU: the size of its files, its instances, and whether each is a process of its own."""

@@ -31,6 +31,10 @@ from nereus.triton.model_config import ModelConfig
 ENSEMBLE_PLATFORM = "ensemble"
 WARMUP_NAME = "nereus"
 BATCHING_PATH = "dynamic_batching"
+ONNX_BACKEND = "onnxruntime"
+ONNX_PLATFORM = "onnxruntime_onnx"
+ARENA_PARAMETER = "gpu_mem_limit"
+"""Triton's onnxruntime_backend README, "CUDA Execution Provider": bytes of the memory arena of one session."""
 
 _KINDS = {
     InstanceKind.AUTO: "KIND_AUTO",
@@ -59,9 +63,9 @@ def fields_text(model: Model) -> str:
     return model_config.to_text(fields(model))
 
 
-def defaults_text(model: Model) -> str:
+def defaults_text(model: Model, arena_bytes: int | None = None) -> str:
     """What absent fields ask for, as ModelConfig text; the lowest layer."""
-    return model_config.to_text(defaults(model))
+    return model_config.to_text(defaults(model, arena_bytes))
 
 
 def removed_paths(model: Model) -> tuple[str, ...]:
@@ -97,15 +101,23 @@ def fields(model: Model) -> ModelConfig:
     return config
 
 
-def defaults(model: Model) -> ModelConfig:
-    """What absent fields ask for, as a message: a model declared to batch gets Triton's dynamic batcher."""
+def defaults(model: Model, arena_bytes: int | None = None) -> ModelConfig:
+    """What absent fields ask for, as a message: a model declared to batch gets Triton's dynamic batcher, an ONNX model
+    on a shared GPU a limit of its memory arena (`arena_bytes`)."""
     config = model_config.new()
     if model.ensemble is not None:
         return config
     silent = model.batching is None or model.batching.mode is None
     if silent and (model.max_batch_size or 0) > 1:
         config.dynamic_batching.SetInParent()
+    if arena_bytes is not None and _is_onnx(model):
+        config.parameters[ARENA_PARAMETER].string_value = str(arena_bytes)
     return config
+
+
+def _is_onnx(model: Model) -> bool:
+    """Whether the spec says that ONNX Runtime runs it; what only the source says is not known here."""
+    return model.backend == ONNX_BACKEND or model.platform == ONNX_PLATFORM
 
 
 def _states(batching: Batching) -> bool:

@@ -12,15 +12,17 @@ from typing import Any
 
 from nereus.api import names
 from nereus.api.service import ModelService
-from nereus.api.spec.gpu import Gpu
+from nereus.api.spec.gpu import Gpu, Isolation
 from nereus.api.values import Json
 from nereus.gpu.choice import Choice
-from nereus.gpu.memory import POOL_BYTES
+from nereus.gpu.memory import POOL_BYTES, arena_bytes
 from nereus.gpu.offer import Pairs
 
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 """The taint that keeps pods without a GPU off GPU nodes, by NVIDIA's and the clouds' convention."""
 POOL_FLAG = "--cuda-memory-pool-byte-size"
+SHARED = (Isolation.DRIVER_LIMIT, Isolation.MPS, Isolation.HAMI, Isolation.NONE)
+"""What gives a pod a part of a GPU that is less than the memory it could otherwise reach."""
 
 
 def inputs(gpu: Gpu) -> Json:
@@ -33,6 +35,15 @@ def is_limited(service: ModelService) -> bool:
     gpu = service.spec.gpu
     own = any(arg.startswith(POOL_FLAG) for arg in service.runtime.args or ())
     return gpu is not None and gpu.memory is not None and not own
+
+
+def arena_limit(service: ModelService, choice: Choice) -> int | None:
+    """The most bytes of GPU memory that one ONNX model's arena may take; None where the pod has a GPU or a slice of its
+    own, whose end the backend sees by itself."""
+    gpu = service.spec.gpu
+    if gpu is None or gpu.memory is None or choice.mechanism not in SHARED:
+        return None
+    return arena_bytes(int(gpu.memory.value))
 
 
 def with_gpu(body: Json, choice: Choice, *, limited: bool) -> Json:
@@ -49,9 +60,18 @@ def with_gpu(body: Json, choice: Choice, *, limited: bool) -> Json:
         triton["args"] = [*triton["args"], f"{POOL_FLAG}=0:{POOL_BYTES}"]
     if TOLERATION not in pod.get("tolerations", ()):
         pod["tolerations"] = [*pod.get("tolerations", ()), TOLERATION]
+    if choice.mechanism is Isolation.MPS:
+        _leave_shared_memory(pod, triton)
     if choice.places:
         pod["affinity"] = _placed(pod.get("affinity") or {}, choice.places)
     return result
+
+
+def _leave_shared_memory(pod: Json, triton: Json) -> None:
+    """Takes our /dev/shm away. NVIDIA's device plug-in mounts the one of its MPS server there, through which CUDA finds
+    that server; the kubelet mounts volumes of the pod after it, so ours would hide it."""
+    triton["volumeMounts"] = [mount for mount in triton["volumeMounts"] if mount["name"] != names.VOLUME_SHARED_MEMORY]
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != names.VOLUME_SHARED_MEMORY]
 
 
 def choice_in(template: Mapping[str, Any]) -> Choice | None:

@@ -23,12 +23,13 @@ from nereus.api.values import SourceUri
 from nereus.triton import config
 
 
-def plan(service: ModelService) -> tuple[Plan, tuple[dict[str, str], ...]]:
-    """The plan, and the data of its ConfigMaps (at least one, at most PLAN_SHARDS).
+def plan(service: ModelService, *, arena_bytes: int | None = None) -> tuple[Plan, tuple[dict[str, str], ...]]:
+    """The plan, and the data of its ConfigMaps (at least one, at most PLAN_SHARDS). `arena_bytes`: the GPU memory that
+    one ONNX model may take at most, None for any.
 
     Raises InvalidSpecError when it does not fit into them.
     """
-    documents = {model.name: model_plan(model).to_json() for model in service.models}
+    documents = {model.name: model_plan(model, arena_bytes).to_json() for model in service.models}
     if service.spec.repository is not None:
         documents[REPOSITORY] = repository_plan(service.spec.repository).to_json()
     whole = Plan(models={name: digest(text) for name, text in documents.items()})
@@ -70,14 +71,14 @@ def config_maps(service: ModelService, shards: Iterable[dict[str, str]]) -> tupl
     )
 
 
-def model_plan(model: Model) -> ModelPlan:
+def model_plan(model: Model, arena_bytes: int | None = None) -> ModelPlan:
     """What one pod shall do for one model."""
     specific = model.versions.specific if model.versions is not None else None
     return ModelPlan(
         name=model.name,
         source=str(model.uri) if model.uri else f"{SCHEME_ENSEMBLE}://",
         directory=_directory(model.uri) if model.uri else "",
-        defaults_text=config.defaults_text(model),
+        defaults_text=config.defaults_text(model, arena_bytes),
         config_text=model.config_text or "",
         fields_text=config.fields_text(model),
         removes=config.removed_paths(model),

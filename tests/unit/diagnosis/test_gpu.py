@@ -151,6 +151,7 @@ def test_a_pod_that_waits_for_others_to_end_is_merely_unschedulable() -> None:
 def test_a_pod_that_the_webhook_of_hami_did_not_take_says_so() -> None:
     observed = _waiting(GpuWorld(choice=choice(Isolation.HAMI, 8)), "0/3 nodes: Insufficient nvidia.com/gpumem")
     assert "HAMi's webhook did not take this pod" in reasons(observed)["GPUUnavailable"]
+    assert "check that it runs and covers this namespace" in reasons(observed)["GPUUnavailable"]
 
 
 # --- the GPU is there and not used, or used too much

@@ -11,7 +11,16 @@ from nereus.api.service import read
 from nereus.gpu import profiles
 from nereus.gpu.ask import GIB, MIB, fingerprint, problems
 from nereus.gpu.eviction import COOL_DOWN_SECONDS, GRACE_SECONDS, Watchdog
-from nereus.gpu.memory import CONTEXT_BYTES, POOL_BYTES, Weights, need, reload_warning, verdict
+from nereus.gpu.memory import (
+    CONTEXT_BYTES,
+    LEAST_ARENA_BYTES,
+    POOL_BYTES,
+    Weights,
+    arena_bytes,
+    need,
+    reload_warning,
+    verdict,
+)
 from tests.harness.resources import service
 
 
@@ -31,6 +40,11 @@ def said(gpu: dict[str, Any], **spec: Any) -> str:
         ({"memory": "8Gi", "count": 2}, {}, "gpu.count above 1 means whole GPUs"),
         ({"isolation": "MPS", "count": 2}, {}, "set gpu.isolation to Exclusive"),
         ({"isolation": "MIG"}, {}, "need gpu.memory"),
+        (
+            {"memory": "8Gi", "isolation": "MPS"},
+            {"runtime": {"sharedMemory": "256Mi"}},
+            "spec.runtime.sharedMemory: 256Mi cannot be given with gpu.isolation MPS",
+        ),
         ({"onExceed": "Evict"}, {}, "gpu.onExceed is about gpu.memory"),
         ({}, {"runtime": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}, "stands beside spec.gpu"),
         ({}, {"runtime": {"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]}}, "spec.runtime.env[0]"),
@@ -92,6 +106,13 @@ def test_a_limit_that_holds_the_models_but_no_reload_is_told_with_the_sum() -> N
     assert "while big is loaded anew, old and new take at least 11.3Gi of 8Gi" in reload_warning(8 * GIB, wanted)
     assert reload_warning(16 * GIB, wanted) == ""
     assert "at least 6.3Gi" in verdict(6 * GIB, wanted)
+
+
+@pytest.mark.parametrize("gibibytes", [1, 2, 6, 80])
+def test_an_arena_leaves_the_context_and_tritons_pool_their_place(gibibytes: int) -> None:
+    limit = gibibytes * GIB
+    assert LEAST_ARENA_BYTES < arena_bytes(limit) == limit - CONTEXT_BYTES - POOL_BYTES
+    assert arena_bytes(MIB) == LEAST_ARENA_BYTES, "never nothing, whatever the limit"
 
 
 def test_a_pod_goes_after_the_grace_one_at_a_time_and_not_again_before_the_cool_down() -> None:

@@ -120,15 +120,25 @@ def test_the_product_narrows_the_nodes() -> None:
     ("wanted", "nodes", "words"),
     [
         (ask(60, Isolation.MIG), (mixed(p1g_10gb=2, p3g_40gb=1),), "largest MIG slice is 3g.40gb with 36Gi"),
-        (ask(4, Isolation.MIG), (single(sharing="time-slicing"),), "shared again"),
+        (ask(60, Isolation.MIG), (mixed(p1g_10gb=2),), "lower gpu.memory, or add a node with what MIG needs (GPUs cut"),
+        (
+            ask(4, Isolation.MIG),
+            (single(sharing="time-slicing"),),
+            "shared again (time-slicing), so they hold no limit:",
+        ),
+        (ask(4, Isolation.MIG), (single(sharing="time-slicing"),), "end that in its plug-in"),
         (ask(4, Isolation.MIG), (whole(),), "not cut into MIG slices"),
         (ask(4, Isolation.DRIVER_LIMIT), (shared(),), "driver 580 is older than 615"),
+        (ask(4, Isolation.DRIVER_LIMIT), (shared(),), "needs (driver 615 or later, container toolkit 1.20.1 or later"),
         (ask(4, Isolation.DRIVER_LIMIT), (mixed(p1g_10gb=2),), "take no limit of the driver"),
         (ask(4, Isolation.HAMI), (whole(),), "HAMi does not run on it"),
+        (ask(4, Isolation.HAMI), (whole(),), "needs (HAMi with its scheduler, webhook and device plug-in), or name no"),
         (ask(4, Isolation.MPS), (shared(),), "does not share by MPS"),
         (ask(12, Isolation.MPS), (shared(by="mps"),), "a share is 11.2Gi (4 of 45Gi)"),
         (ask(90), (whole(), shared()), "a GPU has 79.6Gi"),
+        (ask(90), (whole(), shared()), "; lower gpu.memory, or add a node that gives it"),
         (ask(count=8), (whole(),), "8 whole GPUs"),
+        (ask(count=8), (whole(),), "; lower gpu.count, or add a node with so many whole GPUs"),
     ],
 )
 def test_what_no_node_gives_is_refused_naming_what_is_missing(

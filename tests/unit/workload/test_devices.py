@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from nereus.api.service import read
 from nereus.gpu.nodes import NodeGpus
 from nereus.rendering import GpuUnavailableError, Rendered, render
+from nereus.triton import model_config
 from nereus.workload.settings import Settings
 from tests.harness.resources import service
 from tests.unit.gpu.nodes import mixed, shared, whole
@@ -114,6 +116,52 @@ def test_the_pod_tolerates_gpu_nodes_once_and_sizes_tritons_pool_unless_the_user
     assert pools == ["--cuda-memory-pool-byte-size=0:1"]
     assert "--cuda-memory-pool-byte-size=0:67108864" in pod(rendered(shared()))["containers"][0]["args"]
     assert "--allow-gpu-metrics=true" in pod(rendered(shared()))["containers"][0]["args"]
+
+
+def test_shared_memory_is_left_to_the_mps_server_and_only_there() -> None:
+    def places(result: Rendered) -> tuple[list[str], list[str]]:
+        spec = pod(result)
+        return [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]], [
+            v["name"] for v in spec["volumes"]
+        ]
+
+    mounts, volumes = places(rendered(shared(by="mps")))
+    assert "/dev/shm" not in mounts, "the kubelet would mount ours over the MPS server's"
+    assert "shm" not in volumes
+    for nodes in (shared(), whole(), mixed(p1g_10gb=1)):
+        mounts, volumes = places(rendered(nodes))
+        assert mounts.count("/dev/shm") == volumes.count("shm") == 1
+
+
+def test_an_onnx_model_on_a_shared_gpu_gets_a_limit_of_its_arena_unless_its_owner_says_another() -> None:
+    def defaults(node: NodeGpus, model: Json, gpu: Json | None = None) -> str:
+        declared = {"name": "m", "source": {"uri": "https://models.example.com/m.tar.gz"}, **model}
+        result = rendered(node, models=[declared], gpu={"memory": "6Gi"} if gpu is None else gpu)
+        [text] = [
+            data
+            for manifest in result.objects
+            if manifest["kind"] == "ConfigMap"
+            for key, data in manifest["data"].items()
+            if "https://models.example.com" in data
+        ]
+        return str(json.loads(text)["defaults_text"])
+
+    limit = f'string_value: "{6 * 2**30 - 256 * 2**20 - 64 * 2**20}"'
+    for by in ("time-slicing", "mps"):
+        for onnx in ({"backend": "onnxruntime"}, {"platform": "onnxruntime_onnx"}):
+            text = defaults(shared(by=by), onnx)
+            assert '"gpu_mem_limit"' in text
+            assert limit in text
+    # A slice or a GPU of its own ends where the backend sees it end; other backends take no such limit.
+    by_name = {"backend": "onnxruntime"}
+    assert "gpu_mem_limit" not in defaults(mixed(p1g_10gb=1), by_name)
+    assert "gpu_mem_limit" not in defaults(whole(), by_name)
+    assert "gpu_mem_limit" not in defaults(whole(), by_name, gpu={})
+    assert "gpu_mem_limit" not in defaults(shared(), {"backend": "tensorrt"})
+    # What the owner of a model says stands above.
+    own = model_config.parse('parameters { key: "gpu_mem_limit" value { string_value: "7" } }')
+    merged = model_config.merge(model_config.parse(defaults(shared(), by_name)), own).config
+    assert merged.parameters["gpu_mem_limit"].string_value == "7"
 
 
 def test_placement_is_added_to_the_affinity_of_the_user() -> None:

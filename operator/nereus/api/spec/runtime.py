@@ -132,7 +132,8 @@ class Runtime(Section):
     shared_memory: Quantity | None = Field(
         None,
         description="Size of /dev/shm, which python models use for tensors. When absent: 64Mi plus 16Mi for each"
-        " declared instance, rounded up to a power of two, at least 256Mi.",
+        " declared instance, rounded up to a power of two, at least 256Mi. A share of MPS brings its own, of 64Mi for"
+        " all pods of a node.",
     )
     load_threads: Annotated[int, Field(ge=1, le=32)] | None = Field(
         None,

@@ -41,7 +41,7 @@ class Mig(Facts):
     def _single(self, node: NodeGpus, memory: int) -> Offer | str:
         """Every device of the node is one and the same slice, asked by nvidia.com/gpu."""
         if node.shared:
-            return f"its MIG slices are shared again ({node.sharing}), so they hold no limit"
+            return f"its MIG slices are shared again ({node.sharing}), so they hold no limit: end that in its plug-in"
         size = node.memory_bytes or profiles.usable_bytes(node.single_profile)
         if size < memory:
             return f"its MIG slices are all {node.single_profile} with {gib(size)}"

@@ -12,6 +12,9 @@ from nereus.gpu.nodes import LABEL_REPLICAS, NodeGpus
 from nereus.gpu.offer import Facts, Offer, Strength, shares_fit
 
 VARIABLE = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
+SHARED_MEMORY = "/dev/shm is the MPS server's, 64Mi for all pods of the node"  # noqa: S108 - words, not a path
+"""The device plug-in mounts one tmpfs of this size, for every MPS resource of the node, into every container (NVIDIA's
+k8s-device-plugin: cmd/mps-control-daemon/mount/mount-shm.go, mps/root.go, internal/plugin/mps.go)."""
 
 
 class Mps(Facts):
@@ -33,7 +36,7 @@ class Mps(Facts):
             labels=node.labels(LABEL_REPLICAS),
             env=self._env(ask),
             units=node.allocatable.get(resource, 0),
-            detail=f"1 of {node.replicas} shares",
+            detail=f"1 of {node.replicas} shares; {SHARED_MEMORY}",
         )
 
     def assumed(self, ask: Ask) -> Offer | str:
@@ -42,6 +45,7 @@ class Mps(Facts):
             resources=((nodes.GPU, "1"),),
             effective_bytes=ask.memory_mib * MIB if ask.memory_bytes is not None else None,
             env=self._env(ask),
+            detail=SHARED_MEMORY,
         )
 
     def _env(self, ask: Ask) -> tuple[tuple[str, str], ...]:
