@@ -1,5 +1,5 @@
 """`nereus run` whose scaling lives faster: NEREUS_HURRY times as many minutes pass for the policy, and as many ticks;
-and which asks more often whether rules are loaded and which kinds the cluster knows.
+and which asks more often whether rules are loaded, which kinds the cluster knows, and what nodes and GPU agents say.
 
 Scaling down takes minutes by design, and a test has seconds. Certificates are renewed after seconds, too. Everything
 else, Prometheus and its rates among it, keeps real time; so the samples are as they would be, only older habits are
@@ -14,7 +14,7 @@ import time
 from functools import partial
 
 from nereus.cli import main
-from nereus.controller import certificate, loadedrules, reconcile, registration, scaler, statuswriter
+from nereus.controller import certificate, gpuguard, gpus, loadedrules, reconcile, registration, scaler, statuswriter
 from nereus.controller import main as controller
 
 HURRY = float(os.environ["NEREUS_HURRY"])
@@ -32,5 +32,9 @@ if __name__ == "__main__":
     controller.DISCOVERY_SECONDS = loadedrules.ASK_SECONDS = loadedrules.SHARE = 1.0
     loadedrules.PATIENCE_SECONDS /= HURRY
     reconcile.RULES_AGAIN_SECONDS = 2.0
+    gpus.NODES_SECONDS /= HURRY
+    gpus.SHARE_OF_TIME = 1.0
+    gpuguard.LOOK_SECONDS /= HURRY
+    vars(controller)["Agents"] = partial(gpus.Agents, every=gpus.AGENTS_SECONDS / HURRY)
     vars(controller)["Scaler"] = partial(scaler.Scaler, clock=hurried_clock)
     sys.exit(main(sys.argv[1:]))
