@@ -122,6 +122,7 @@ class TritonServer:
     arguments: Sequence[str] = ()
     ports: list[int] = field(default_factory=lambda: free_ports(3))
     process: subprocess.Popen[bytes] | None = None
+    _group: int | None = None
 
     @property
     def http_port(self) -> int:
@@ -167,6 +168,7 @@ class TritonServer:
                 env=environment,
                 start_new_session=True,
             )
+        self._group = self.process.pid
         if wait:
             self.wait_live()
         return self
@@ -220,13 +222,14 @@ class TritonServer:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait(STOP_SECONDS)
-            self._end_stubs()
+        self._end_stubs()
 
     def _end_stubs(self) -> None:
         """A stub that was starting when its parent died waits for it for ever; all are in the session of the parent."""
-        if self.process is not None:
+        group, self._group = self._group, None
+        if group is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
 
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
