@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import nereus
-from nereus.api.names import RUNBOOKS
 
 PROG = "nereus"
 OK, FAILED = 0, 1
@@ -65,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    from nereus.api.names import RUNBOOKS
+
     parser = argparse.ArgumentParser(prog=PROG, description="NVIDIA Triton on Kubernetes, declared as a ModelService.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     commands.add_parser("run", help="run the operator (nereus run --help)")
