@@ -7,6 +7,7 @@ those are plain schema.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,21 @@ class Rule:
         if not self.holds(value):
             raise broken(self.message)
         return value
+
+
+def matching(pattern: str, message: str) -> Rule:
+    """A text as a whole matches a regular expression (RE2 and Python read it alike)."""
+    return Rule(
+        cel=f"self.matches(r'{pattern}')",
+        message=message,
+        holds=lambda text: re.fullmatch(pattern, text) is not None,
+    )
+
+
+def object_name(kind: str) -> Rule:
+    """A text can be the name of an object of Kubernetes."""
+    pattern = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+    return matching(pattern, f"is no name of a {kind}: choose small letters, digits, '-' and '.'")
 
 
 @dataclass(frozen=True)

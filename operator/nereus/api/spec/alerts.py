@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field
 
-from nereus.api.rules import VALIDATIONS, Keyed, Rule
+from nereus.api.percent import Percent, percent_within
+from nereus.api.rules import Keyed, Rule
 from nereus.api.spec.section import Section
 from nereus.api.values import Duration, Within
 
-PERCENT_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
-
-
-@dataclass(frozen=True)
-class Percent:
-    """A share, written with its sign: `1%`, `0.5%`."""
-
-    text: str
-
-    @property
-    def share(self) -> float:
-        """As a fraction of 1."""
-        return float(self.text.removesuffix("%")) / 100
-
-    @classmethod
-    def parse(cls, text: str) -> Percent:
-        """Raises ValueError when the text is not a percentage above 0 and up to 100."""
-        if len(text) > 8 or not re.fullmatch(PERCENT_PATTERN, text) or not 0 < float(text[:-1]) <= 100:
-            raise ValueError(f"{text!r} is not a percentage above 0% and up to 100%; write e.g. 1% or 0.5%")
-        return cls(text)
-
-    def __str__(self) -> str:
-        return self.text
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        del source, handler
-        return core_schema.no_info_after_validator_function(
-            cls.parse, core_schema.str_schema(strict=True), serialization=core_schema.to_string_ser_schema()
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        del schema, handler
-        number = "double(self.substring(0, self.size() - 1))"
-        rule = f"self.matches(r'{PERCENT_PATTERN}') && {number} > 0.0 && {number} <= 100.0"
-        message = "must be a percentage above 0% and up to 100%; write e.g. 1% or 0.5%"
-        return {"type": "string", "maxLength": 8, VALIDATIONS: [{"rule": rule, "message": message}]}
+Share = Annotated[
+    Percent, percent_within(0.001, 100, "must be a percentage above 0% and up to 100%; write e.g. 1% or 0.5%")
+]
 
 
 class AlertName(StrEnum):
@@ -103,13 +67,13 @@ AlertAnnotations = Annotated[dict[str, _Value], Field(max_length=20), _names_rul
 class ShareAbove(Section):
     """A share from which on an alert fires."""
 
-    above: Percent | None = Field(None, description="Percentage, e.g. 0.5%. When absent: 1%.")
+    above: Share | None = Field(None, description="Percentage, e.g. 0.5%. When absent: 1%.")
 
 
 class GpuMemoryAbove(Section):
     """A share of the GPU memory limit from which on an alert fires."""
 
-    above: Percent | None = Field(None, description="Percentage of the limit, e.g. 85%. When absent: 90%.")
+    above: Share | None = Field(None, description="Percentage of the limit, e.g. 85%. When absent: 90%.")
 
 
 class QueueAbove(Section):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from nereus.api.rules import Keyed, Rule
+from nereus.api.rules import Keyed, Rule, matching
 from nereus.api.spec.section import Section
 from nereus.api.spec.tensors import DataType
 from nereus.api.values import Duration, Within
@@ -140,11 +139,7 @@ class Sequence(Section):
         Annotated[
             str,
             Field(max_length=4),
-            Rule(
-                cel=f"self.matches('{PERCENT_PATTERN}')",
-                message="is not a share of 0% to 100%: write e.g. 50%",
-                holds=lambda share: re.fullmatch(PERCENT_PATTERN, share) is not None,
-            ),
+            matching(PERCENT_PATTERN, "is not a share of 0% to 100%: write e.g. 50%"),
         ]
         | None
     ) = Field(

@@ -5,22 +5,18 @@ Here rather than in scaling.py because they are about loads and clocks, and scal
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field
 
-from nereus.api.rules import VALIDATIONS, Rule
+from nereus.api.percent import Percent, percent_within
+from nereus.api.rules import Rule, matching
 from nereus.api.spec.section import Section
 from nereus.api.values import Duration, Within
 
-PERCENTAGE_PATTERN = r"^[0-9]{1,2}(\.[0-9]{1,3})?%$"
 TIME_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 ZONE_PATTERN = r"^[A-Za-z][-A-Za-z0-9_+]*(/[-A-Za-z0-9_+]+){0,2}$"
-LEAST_VIOLATIONS, MOST_VIOLATIONS = 0.0001, 0.5
 
 
 class Mode(StrEnum):
@@ -38,44 +34,7 @@ class Day(StrEnum):
     SUNDAY = "Sun"
 
 
-@dataclass(frozen=True)
-class Percentage:
-    """A share; written as `1%` or `0.5%`."""
-
-    share: float
-
-    @classmethod
-    def parse(cls, text: str) -> Percentage:
-        """Raises ValueError when the text is not a percentage that can be promised."""
-        if len(text) > 8 or not re.fullmatch(PERCENTAGE_PATTERN, text):
-            raise ValueError(f"{text!r} is not a percentage; write e.g. 1% or 0.5%")
-        share = float(text.removesuffix("%")) / 100
-        if not LEAST_VIOLATIONS <= share <= MOST_VIOLATIONS:
-            raise ValueError(f"{text!r} is outside 0.01% to 50%: choose a value within")
-        return cls(share)
-
-    def __str__(self) -> str:
-        return f"{self.share * 100:g}%"
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            cls.parse, core_schema.str_schema(strict=True), serialization=core_schema.to_string_ser_schema()
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        rule = f"self.matches(r'{PERCENTAGE_PATTERN}') && double(self.replace('%', '')) >= 0.01"
-        return {
-            "type": "string",
-            "maxLength": 8,
-            VALIDATIONS: [
-                {
-                    "rule": f"{rule} && double(self.replace('%', '')) <= 50.0",
-                    "message": "must be a percentage between 0.01% and 50%, e.g. 1% or 0.5%",
-                }
-            ],
-        }
+Violations = Annotated[Percent, percent_within(0.01, 50, "must be a percentage between 0.01% and 50%, e.g. 1% or 0.5%")]
 
 
 class Objective(Section):
@@ -84,7 +43,7 @@ class Objective(Section):
     latency: Annotated[Duration, Within("1ms", "10m")] | None = Field(
         None, description="Longest time that a request should take, queue included. When absent: 500ms."
     )
-    violations: Percentage | None = Field(
+    violations: Violations | None = Field(
         None, description="Share of requests that may take longer, e.g. 0.5%. When absent: 1%."
     )
 
@@ -113,11 +72,7 @@ class Forecast(Section):
     )
 
 
-_TIME = Rule(
-    cel=f"self.matches(r'{TIME_PATTERN}')",
-    message="must be a time of day from 00:00 to 23:59, e.g. 08:30",
-    holds=lambda text: re.fullmatch(TIME_PATTERN, text) is not None,
-)
+_TIME = matching(TIME_PATTERN, "must be a time of day from 00:00 to 23:59, e.g. 08:30")
 
 
 class ScheduleEntry(Section):
@@ -127,11 +82,7 @@ class ScheduleEntry(Section):
     time_zone: Annotated[
         str,
         Field(max_length=64),
-        Rule(
-            cel=f"self.matches(r'{ZONE_PATTERN}')",
-            message="must be a zone of the IANA time zone database, e.g. Europe/Berlin or UTC",
-            holds=lambda text: re.fullmatch(ZONE_PATTERN, text) is not None,
-        ),
+        matching(ZONE_PATTERN, "must be a zone of the IANA time zone database, e.g. Europe/Berlin or UTC"),
     ] = Field(description="Zone of `from` and `to`, from the IANA database, e.g. Europe/Berlin.")
     days: Annotated[tuple[Day, ...], Field(min_length=1, max_length=7)] | None = Field(
         None, description="Days on which it begins. When absent: every day."

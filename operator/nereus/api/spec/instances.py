@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from nereus.api.rules import Keyed, Rule
+from nereus.api.rules import Keyed, matching
 from nereus.api.spec.section import Section
 
 
@@ -28,10 +27,8 @@ class RateResource(Section):
     name: Annotated[
         str,
         Field(min_length=1, max_length=63),
-        Rule(
-            cel=f"self.matches(r'{RESOURCE_NAME_PATTERN}')",
-            message="a resource name is made of letters, digits, '-', '_' and '.': choose such a name",
-            holds=lambda name: re.fullmatch(RESOURCE_NAME_PATTERN, name) is not None,
+        matching(
+            RESOURCE_NAME_PATTERN, "a resource name is made of letters, digits, '-', '_' and '.': choose such a name"
         ),
     ] = Field(description="Name of the resource; models that give the same name share it.")
     is_global: bool | None = Field(

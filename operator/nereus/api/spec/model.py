@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from nereus.api.rules import Keyed, Rule
+from nereus.api.rules import Keyed, Rule, matching, object_name
 from nereus.api.spec.batching import Batching, BatchingMode
 from nereus.api.spec.instances import Instances
 from nereus.api.spec.loading import Load
@@ -16,25 +15,12 @@ from nereus.api.spec.section import Section
 from nereus.api.spec.tensors import InputTensor, Tensor
 from nereus.api.values import SourceUri
 
-SECRET_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
-SecretName = Annotated[
-    str,
-    Field(max_length=253),
-    Rule(
-        cel=f"self.matches('{SECRET_NAME_PATTERN}')",
-        message="is no name of a Secret: choose small letters, digits, '-' and '.'",
-        holds=lambda name: re.fullmatch(SECRET_NAME_PATTERN, name) is not None,
-    ),
-]
+SecretName = Annotated[str, Field(max_length=253), object_name("Secret")]
 Checksum = Annotated[
     str,
     Field(max_length=71),
-    Rule(
-        cel=f"self.matches('{CHECKSUM_PATTERN}')",
-        message="a checksum is sha256: and 64 small hexadecimal digits: write what sha256sum prints",
-        holds=lambda text: re.fullmatch(CHECKSUM_PATTERN, text) is not None,
-    ),
+    matching(CHECKSUM_PATTERN, "a checksum is sha256: and 64 small hexadecimal digits: write what sha256sum prints"),
 ]
 
 
@@ -138,21 +124,19 @@ BACKEND_PATTERN = r"^[a-z0-9_]+$"
 BackendName = Annotated[
     str,
     Field(max_length=64),
-    Rule(
-        cel=f"self.matches('{BACKEND_PATTERN}')",
-        message="is a name of small letters, digits and '_': write it as Triton does, e.g. onnxruntime or python",
-        holds=lambda name: re.fullmatch(BACKEND_PATTERN, name) is not None,
+    matching(
+        BACKEND_PATTERN,
+        "is a name of small letters, digits and '_': write it as Triton does, e.g. onnxruntime or python",
     ),
 ]
 MODEL_NAME_PATTERN = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"
 ModelName = Annotated[
     str,
     Field(min_length=1, max_length=128),
-    Rule(
-        cel=f"self.matches(r'{MODEL_NAME_PATTERN}')",
-        message="a model name is made of letters, digits, '-', '_' and '.', and begins and ends with a letter or a"
+    matching(
+        MODEL_NAME_PATTERN,
+        "a model name is made of letters, digits, '-', '_' and '.', and begins and ends with a letter or a"
         " digit: choose such a name",
-        holds=lambda name: re.fullmatch(MODEL_NAME_PATTERN, name) is not None,
     ),
 ]
 

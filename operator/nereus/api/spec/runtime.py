@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from nereus.api.rules import Keyed, Rule
+from nereus.api.rules import Keyed, Rule, object_name
 from nereus.api.spec.section import AnnotationMap, LabelMap, Section, Text
 from nereus.api.values import (
     Affinity,
@@ -45,21 +44,10 @@ class Resources(Section):
     )
 
 
-CLAIM_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
-
-
 class ModelCache(Section):
     """Fetched models on a claim that many pods share."""
 
-    claim_name: Annotated[
-        str,
-        Field(max_length=253),
-        Rule(
-            cel=f"self.matches('{CLAIM_NAME_PATTERN}')",
-            message="is no name of a PersistentVolumeClaim: choose small letters, digits, '-' and '.'",
-            holds=lambda name: re.fullmatch(CLAIM_NAME_PATTERN, name) is not None,
-        ),
-    ] = Field(
+    claim_name: Annotated[str, Field(max_length=253), object_name("PersistentVolumeClaim")] = Field(
         description="PersistentVolumeClaim of the same namespace, writable by all pods that are to share it"
         " (ReadWriteMany; ReadWriteOnce for the pods of one node). Other ModelServices may name it too."
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_v
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
-from nereus.api.rules import Rule, broken, with_rules
+from nereus.api.rules import Rule, broken, matching, with_rules
 
 
 class Section(BaseModel):
@@ -58,11 +58,10 @@ LabelMap = Annotated[
         Annotated[
             str,
             Field(max_length=63),
-            Rule(
-                cel=f"self.matches(r'{_LABEL_VALUE}')",
-                message="a label value is made of letters, digits, '-', '_' and '.', and begins and ends with a letter"
+            matching(
+                _LABEL_VALUE,
+                "a label value is made of letters, digits, '-', '_' and '.', and begins and ends with a letter"
                 " or a digit: choose such a value",
-                holds=lambda value: re.fullmatch(_LABEL_VALUE, value) is not None,
             ),
         ],
     ],
