@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nereus.api import names
+from nereus.api.objective import LATENCY_SECONDS
 from nereus.api.problems import InvalidSpecError, Problem
 from nereus.api.protocol import REPOSITORY
 from nereus.api.spec import Spec
@@ -28,7 +29,7 @@ from nereus.api.values import Duration
 
 DEFAULT_CONNECTION_AGE = Duration.of_seconds(30)
 DEFAULT_CONNECTION_GRACE = Duration.of_seconds(10)
-DEFAULT_LATENCY_OBJECTIVE = Duration.of_seconds(0.5)
+DEFAULT_LATENCY_OBJECTIVE = Duration.of_seconds(LATENCY_SECONDS)
 _NO_RUNTIME, _NO_ENDPOINT, _NO_SCALING, _NO_ALERTS = (
     Runtime.model_construct(),
     Endpoint.model_construct(),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nereus.api.objective import VIOLATIONS
 from nereus.backtest import prometheus, report
 from nereus.backtest.baselines import BASELINES
 from nereus.backtest.contest import OURS, Contest, Setup, run
@@ -80,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     world.add_argument("--peak-replicas", type=float, help="set the capacity so that the peak needs so many replicas")
     world.add_argument("--min", type=int, default=1, metavar="N", help="fewest replicas")
     world.add_argument("--max", type=int, metavar="N", help="most replicas (absent: twice the peak)")
-    world.add_argument("--objective", type=share, default=0.01, metavar="1%%", help="allowed share of late requests")
+    world.add_argument(
+        "--objective", type=share, default=VIOLATIONS, metavar="1%%", help="allowed share of late requests"
+    )
     world.add_argument("--latency", type=seconds, default=0.5, metavar="500ms", help="a request is late after this")
     world.add_argument(
         "--warm-up", type=seconds, metavar="7d", help="lived through but not scored (absent: a third, at most 7d)"

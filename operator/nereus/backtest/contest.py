@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nereus.api.objective import LATENCY_SECONDS, VIOLATIONS
 from nereus.backtest.baselines import BASELINES, Baseline
 from nereus.backtest.baselines.fixed import HourlySchedule, Static, plan_from
 from nereus.backtest.optimum import optimum
@@ -34,8 +35,8 @@ class Setup:
     capacity: float
     max_replicas: int
     min_replicas: int = 1
-    violations: float = 0.01
-    latency: float = 0.5
+    violations: float = VIOLATIONS
+    latency: float = LATENCY_SECONDS
     warm_up_hours: int | None = None
     seed: int = 1
 

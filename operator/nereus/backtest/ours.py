@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nereus.api.objective import LATENCY_SECONDS, VIOLATIONS
 from nereus.backtest.world import Batch, Floats, Ints
 from nereus.scaling.fleet import FleetDecision, FleetObservation, FleetPolicy
 
@@ -32,8 +33,8 @@ class Nereus:
         rows: int,
         max_replicas: Ints,
         min_replicas: Ints | None = None,
-        violations: float | Floats = 0.01,
-        latency: float = 0.5,
+        violations: float | Floats = VIOLATIONS,
+        latency: float = LATENCY_SECONDS,
         blind: bool = False,
         record: bool = False,
     ) -> None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nereus.api.objective import LATENCY_SECONDS
+
 
 class Key(NamedTuple):
     """A ModelService: equal, as a tuple, to the key that the controller uses."""
@@ -78,7 +80,7 @@ class Wanted:
     key: Key
     models: tuple[str, ...] = ()
     expected_ready: int
-    latency_seconds: float = 0.5
+    latency_seconds: float = LATENCY_SECONDS
     instances: Mapping[str, int] = field(default_factory=dict)
     queue_limits: Mapping[str, int] = field(default_factory=dict)
     warm_up: Mapping[str, int] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nereus.api.objective import LATENCY_SECONDS, VIOLATIONS
 from nereus.scaling.arrays import Array, Ints
 from nereus.scaling.fleet import FleetPolicy
 
@@ -35,7 +36,7 @@ class _Axis:
 
 def blank(services: int) -> FleetPolicy:
     """A fleet that has seen nothing."""
-    return FleetPolicy(services, latency=np.full(services, 0.5), violations=np.full(services, 0.01))
+    return FleetPolicy(services, latency=np.full(services, LATENCY_SECONDS), violations=np.full(services, VIOLATIONS))
 
 
 def resized(fleet: FleetPolicy, before: int, after: int) -> FleetPolicy:

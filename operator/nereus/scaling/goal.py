@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from nereus.api.objective import LATENCY_SECONDS, VIOLATIONS
 from nereus.api.problems import Problem
 from nereus.api.service import ModelService
 from nereus.api.spec.forecasting import Day, ScheduleEntry
 from nereus.api.spec.scaling import Strategy
 from nereus.scaling.protocol import Schedule
 
-DEFAULT_LATENCY_SECONDS = 0.5
-DEFAULT_VIOLATIONS = 0.01
 _DAYS = {day: number for number, day in enumerate(Day)}
 
 
@@ -29,8 +28,8 @@ class Goal:
 
     min_replicas: int
     max_replicas: int
-    latency: float = DEFAULT_LATENCY_SECONDS
-    violations: float = DEFAULT_VIOLATIONS
+    latency: float = LATENCY_SECONDS
+    violations: float = VIOLATIONS
     capacity: float | None = None
     horizon: float | None = None
     reactive: bool = False
@@ -59,8 +58,8 @@ def goal(service: ModelService) -> Goal:
     return Goal(
         min_replicas=service.min_replicas,
         max_replicas=service.max_replicas,
-        latency=latency.seconds if latency else DEFAULT_LATENCY_SECONDS,
-        violations=violations.share if violations else DEFAULT_VIOLATIONS,
+        latency=latency.seconds if latency else LATENCY_SECONDS,
+        violations=violations.share if violations else VIOLATIONS,
         capacity=capacity.inferences_per_second if capacity else None,
         horizon=horizon.seconds if horizon else None,
         reactive=service.strategy is Strategy.REACTIVE,

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
+from nereus.api.objective import LATENCY_SECONDS, VIOLATIONS
+
 State = Mapping[str, Any]
 """What `to_state` returns: JSON types only."""
 
@@ -42,8 +44,8 @@ class Phase(StrEnum):
 class Objective:
     """What the user promises: at most `violations` of all requests take longer than `latency_seconds`."""
 
-    latency_seconds: float = 0.5
-    violations: float = 0.01
+    latency_seconds: float = LATENCY_SECONDS
+    violations: float = VIOLATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
