@@ -26,7 +26,7 @@ def hurried_clock() -> float:
 
 
 if __name__ == "__main__":
-    scaler.FIGURES_SECONDS = statuswriter.FIGURES_SECONDS = 1.0
+    statuswriter.FIGURES_SECONDS = 1.0
     certificate.RENEW_SECONDS, registration.OVERLAP_SECONDS, registration.LOOK_SECONDS = 15.0, 4.0, 1.0
     scaler.TICK_SECONDS = max(0.5, scaler.TICK_SECONDS / HURRY)
     controller.DISCOVERY_SECONDS = loadedrules.ASK_SECONDS = loadedrules.SHARE = 1.0

@@ -160,7 +160,7 @@ def _rule(
 
 
 def _annotations(name: str, summary: str, description: str, runbooks: str) -> dict[str, str]:
-    return {"summary": summary, "description": description, "runbook_url": f"{runbooks}/{name}.md"}
+    return {"summary": summary, "description": description, "runbook_url": f"{runbooks.rstrip('/')}/{name}.md"}
 
 
 def _ordered(

@@ -18,7 +18,7 @@ from nereus.api.reasons import Reason
 from nereus.api.service import ModelService
 from nereus.controller import drift
 from nereus.controller.disputes import Disputes, other_manager
-from nereus.controller.errors import ApiError, InvalidError, NotFoundError, TerminatingError, UnavailableError
+from nereus.controller.errors import ApiError, InvalidError, TerminatingError, UnavailableError
 from nereus.controller.gateway import Gateway
 from nereus.controller.kinds import WATCHED, Kind, kind_of
 from nereus.controller.store import Key, Store, service_owner
@@ -93,12 +93,9 @@ class Applier:
         key = Key(service.namespace, service.name)
         if self._seen_lately(kind, key, ""):
             return
-        try:
-            live = await self._gateway.get(kind, key.namespace, key.name)
-            if not _foreign(live, service):
-                await self.delete(live)
-        except NotFoundError:
-            pass
+        live = await self._gateway.get_or_none(kind, key.namespace, key.name)
+        if live is not None and not _foreign(live, service):
+            await self.delete(live)
         self._unwatched[kind, key] = ("", time.monotonic())
 
     async def heal(self, kind: Kind, key: Key, wish: str, what: str, write: Callable[[], Awaitable[None]]) -> None:
@@ -141,9 +138,8 @@ class Applier:
         live = self._store.get(kind, key) if kind in WATCHED else None
         if live is None:
             # The watch shows only what has our labels: look whether the name is free, or labels were removed.
-            try:
-                live = await self._gateway.get(kind, key.namespace, key.name)
-            except NotFoundError:
+            live = await self._gateway.get_or_none(kind, key.namespace, key.name)
+            if live is None:
                 return None
         if owner := _foreign(live, service):
             raise RefusedError(

@@ -8,6 +8,7 @@ stops in the middle of whatever it was doing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -22,7 +23,7 @@ from yarl import URL
 from nereus.api import names
 from nereus.api.manifests import Manifest
 from nereus.controller.connection import Connection
-from nereus.controller.errors import ApiError, FencedError, InvalidError, NotFoundError, UnavailableError, from_answer
+from nereus.controller.errors import FencedError, InvalidError, NotFoundError, UnavailableError, from_answer
 from nereus.controller.kinds import POD, Kind
 
 VERSION = Kind("v1", "Version", "version")
@@ -84,10 +85,8 @@ class Gateway:
         """The object, or None when there is none."""
         try:
             return await self.get(kind, namespace, name)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        except NotFoundError:
+            return None
 
     async def version(self) -> tuple[int, int]:
         """The API server's major and minor version."""
@@ -112,10 +111,8 @@ class Gateway:
         path = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.api_version}"
         try:
             answer = await self._call("GET", kind, path)
-        except ApiError as error:
-            if error.status == 404:
-                return False
-            raise
+        except NotFoundError:
+            return False
         return any(item.get("name") == kind.plural for item in answer.get("resources") or ())
 
     async def apply(
@@ -185,11 +182,8 @@ class Gateway:
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
         """Delete exactly this object, not a successor of the same name; what is gone already is fine."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        try:
+        with contextlib.suppress(NotFoundError):
             await self._write("DELETE", kind, kind.path(namespace, name), body=body)
-        except ApiError as error:
-            if error.status != 404:
-                raise
 
     async def _pages(
         self, kind: Kind, namespace: str, query: dict[str, str], limit: int, accept: str = ""

@@ -126,9 +126,8 @@ class Leadership:
             with contextlib.suppress(ConflictError, NotFoundError):
                 await self._replace(self._lease)
                 return True
-        try:
-            lease = await self._gateway.get(LEASE, self._namespace, LEASE_NAME)
-        except NotFoundError:
+        lease = await self._gateway.get_or_none(LEASE, self._namespace, LEASE_NAME)
+        if lease is None:
             self._sent = self._clock()
             self._lease = await self._gateway.create(LEASE, self._wished(None))
             return True

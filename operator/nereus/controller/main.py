@@ -22,7 +22,7 @@ import kopf
 from kubernetes.aio.config import ConfigException
 
 import nereus
-from nereus.controller import health, logs, watch
+from nereus.controller import health, logs, statuswriter, watch
 from nereus.controller.apply import Applier
 from nereus.controller.audit import Auditor
 from nereus.controller.connection import Connection, connect
@@ -52,7 +52,6 @@ from nereus.prometheus.client import Client
 from nereus.prometheus.reader import Reader
 from nereus.workload.settings import absent_strategy
 
-FIGURES_SECONDS = 60.0
 STUCK_SECONDS = 300.0
 """Work or a watch that makes no progress for this long is stuck: alive is answered with no."""
 DISCOVERY_SECONDS = 30.0
@@ -320,7 +319,7 @@ class Operator:
         if not self.leadership.acquired.is_set():
             return  # whoever takes over looks at everything
         if change is Change.FIGURES:
-            self.queue.add(service, Priority.ROUTINE, after=FIGURES_SECONDS)
+            self.queue.add(service, Priority.ROUTINE, after=statuswriter.FIGURES_SECONDS)
         else:
             self.queue.add(service, Priority.CHANGE if kind is MODEL_SERVICE else Priority.PROGRESS)
 

@@ -122,7 +122,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> O
             sidecar_pull_policy=given.sidecar_pull_policy,
             alert_rules=given.alert_rules,
             alert_pace=given.alert_pace,
-            runbooks=given.runbooks.rstrip("/"),
+            runbooks=given.runbooks,
             rule_labels=tuple((label[0], label[1]) for label in labels),
             predictive=bool(metrics.address),
         ),

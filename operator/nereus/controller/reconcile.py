@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from nereus import rendering
@@ -70,6 +70,9 @@ SCALE_ATTEMPTS = 4
 
 log = logging.getLogger(__name__)
 
+_fleet_group = cache(rules.fleet_group)
+"""The same for every service."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -121,7 +124,7 @@ class Reconciler:
             self._forget(key)  # its objects go with it: garbage collection needs nobody
             return Outcome("gone")
         previous = mapping(resource.get("status"))
-        if previous.get("observedGeneration") == resource["metadata"]["generation"] and self._unheard(key, previous):
+        if self._unheard(key, resource, previous):
             return Outcome("waiting", REPORT_WAIT_SECONDS)
         try:
             wished = service.read(resource, absent_strategy=absent_strategy(self.settings()))
@@ -159,7 +162,7 @@ class Reconciler:
             template=TemplateInUse(
                 revision=rendered.template.revision, hash=rendered.template.hash, pending=rendered.pending or ""
             ),
-            alerts=self._alerts(key, wished, made.rules_refused),
+            alerts=self._alerts(key, wished, rendered, made.rules_refused),
             gpu=self.gpus.world(wished, rendered.gpu),
             decision=decision,
             floor=rendered.floor if wished.acts else None,
@@ -179,10 +182,11 @@ class Reconciler:
         again = 1.0 if made.leaving else RULES_AGAIN_SECONDS if made.rules_refused else None
         return await self._tell(resource, previous, status, Outcome(word, again))
 
-    def _unheard(self, key: Key, previous: Mapping[str, Any]) -> bool:
+    def _unheard(self, key: Key, resource: Mapping[str, Any], previous: Mapping[str, Any]) -> bool:
         """Whether this is the first look of an operator that just started at a service that was well, whose pods are
         yet to be asked: a second later everything is looked at once, and not twice (half of what a start cost)."""
-        if self.pods.knows(key) or not _settled(previous):
+        unchanged = previous.get("observedGeneration") == resource["metadata"]["generation"]
+        if not unchanged or self.pods.knows(key) or not _settled(previous):
             return False
         self.pods.watch(key, self._pods(key), settled=True)
         return self.pods.unasked(key, tries=WAITED_TRIES)
@@ -262,9 +266,7 @@ class Reconciler:
         first = replicas.created(wished, deployment)
         if first is None or self.store.get(DEPLOYMENT, Key(wished.namespace, wished.name)):
             return
-        try:
-            await self.gateway.get(DEPLOYMENT, wished.namespace, wished.name)
-        except NotFoundError:
+        if await self.gateway.get_or_none(DEPLOYMENT, wished.namespace, wished.name) is None:
             self.store.put(await self.gateway.apply(DEPLOYMENT, first, manager=names.REPLICAS_MANAGER))
 
     async def _scale(self, wished: ModelService, floor: int) -> None:
@@ -299,15 +301,16 @@ class Reconciler:
         patch = replicas.scaled(deployment, wish.replicas)
         await self.gateway.merge(DEPLOYMENT, wished.namespace, wished.name, patch, subresource="scale", manager=manager)
 
-    def _alerts(self, key: Key, wished: ModelService, refused: str) -> AlertsInUse:
+    def _alerts(self, key: Key, wished: ModelService, rendered: rendering.Rendered, refused: str) -> AlertsInUse:
         """Whether the alerts of a service are where they work."""
         settings = self.settings()
-        group = rules.service_group(wished, pace=settings.alert_pace, runbooks=settings.runbooks)
-        count = len(group["rules"])
+        count = len(rules.limits(thresholds(wished)))
         if settings.alert_rules == "Fleet":
-            group = rules.fleet_group(pace=settings.alert_pace, runbooks=settings.runbooks)
-        expected = settings.alert_rules == "Fleet" or (settings.alert_rules == "Service" and settings.prometheus_rule)
-        if expected and count and not refused:
+            group: Mapping[str, Any] | None = _fleet_group(pace=settings.alert_pace, runbooks=settings.runbooks)
+        else:
+            made = (item for item in rendered.objects if item["kind"] == PROMETHEUS_RULE.kind)
+            group = next((item["spec"]["groups"][0] for item in made), None)
+        if group and count and not refused:
             verdict = self.loaded.look(key, group)
         else:
             self.loaded.forget(key)

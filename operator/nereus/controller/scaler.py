@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from nereus.api.decision import ScalingDecision
+from nereus.controller import statuswriter
 from nereus.controller.metrics import Metrics
 from nereus.controller.store import Key
 from nereus.controller.subjects import Subject, Subjects
@@ -28,7 +29,6 @@ from nereus.scaling.roster import Roster
 TICK_SECONDS = 15.0
 STALE_SECONDS = 300.0
 """A decision older than this is none: the tick hangs."""
-FIGURES_SECONDS = 60.0
 FIGURES_PER_SECOND = 15.0
 """Services a second, over the fleet, whose figures are shown anew; below the budget of status writes."""
 NEW_SERVICES_SECONDS = 60.0
@@ -122,7 +122,7 @@ class Scaler:
         self._metrics.ticks.observe(self.ticked_at - began)
 
     def _tell(self, before: Mapping[Key, ScalingDecision], made: Mapping[Key, ScalingDecision]) -> None:
-        later = max(FIGURES_SECONDS, len(made) / FIGURES_PER_SECOND)
+        later = max(statuswriter.FIGURES_SECONDS, len(made) / FIGURES_PER_SECOND)
         for key, decision in made.items():
             known = before.get(key)
             if known is None or _acted_upon(known) != _acted_upon(decision):
@@ -141,9 +141,8 @@ class Scaler:
 
     async def _learn_past_forever(self) -> None:
         while True:
-            subjects = self._subjects.known()
-            new = {key: subject for key, subject in subjects.items() if key in self._decisions} if subjects else {}
-            new = {key: subject for key, subject in new.items() if key not in self._past_known}
+            waiting = self._decisions.keys() - self._past_known
+            new = {key: subject for key, subject in self._subjects.known().items() if key in waiting}
             if new:
                 try:
                     await self._learn_past(new)

@@ -11,7 +11,7 @@ import json
 import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -47,14 +47,8 @@ class _Entry:
     resource_version: str
     text: bytes
     owner: Key | None
-    _meaning: list[_Meaning] = field(default_factory=list)
-
-    def meaning(self, kind: Kind) -> _Meaning:
-        """Found out when a newer state is compared with this one, which for most of a fleet is never."""
-        if not self._meaning:
-            relevant, figures = _split(kind, _parsed(self))
-            self._meaning.append(_Meaning(digest(relevant), digest(figures)))
-        return self._meaning[0]
+    meaning: _Meaning | None
+    """None for the first state of an object: found out when a second one comes, which for most of a fleet is never."""
 
 
 class _Meaning(NamedTuple):
@@ -78,26 +72,29 @@ class Store:
         metadata = manifest["metadata"]
         uid, version = metadata.get("uid", ""), metadata.get("resourceVersion", "")
         known = self._objects[kind].get(where)
-        last_seen = known.resource_version if known and known.uid == uid else self._gone.get(uid)
+        before = known if known is not None and known.uid == uid else None
+        last_seen = before.resource_version if before else self._gone.get(uid)
         if last_seen is not None and not newer(version, last_seen):
             return Change.NONE
+        slim = _slim(manifest)
         entry = _Entry(
             uid=uid,
             resource_version=version,
-            text=zlib.compress(json.dumps(_slim(manifest), separators=(",", ":")).encode(), 1),
+            text=zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1),
             owner=owner_of(manifest),
+            meaning=_meaning(kind, slim) if before else None,
         )
         if known is not None and known.owner != entry.owner:
             self._unlink(kind, where, known)
         self._objects[kind][where] = entry
         if entry.owner is not None and kind is not MODEL_SERVICE:
             self._children[entry.owner].add((kind, where))
-        if known is None or known.uid != uid:
+        if before is None or entry.meaning is None:
             return Change.RELEVANT
-        before, after = known.meaning(kind), entry.meaning(kind)
-        if before.relevant != after.relevant:
+        meant = before.meaning or _meaning(kind, _parsed(before))
+        if meant.relevant != entry.meaning.relevant:
             return Change.RELEVANT
-        return Change.NONE if before.figures == after.figures else Change.FIGURES
+        return Change.NONE if meant.figures == entry.meaning.figures else Change.FIGURES
 
     def remove(self, kind: Kind, key: Key, *, uid: str, resource_version: str) -> bool:
         """Forget an object that the watch shows no longer; False when it was not known or has a successor.
@@ -211,12 +208,11 @@ _FIGURES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """Fields that change by themselves and only are shown: they refresh the status within a minute, not at once."""
 
 
-def _split(kind: Kind, slim: Manifest) -> tuple[Any, Any]:
-    """The part of an object that a reconcile acts upon, and the part that is only shown."""
+def _meaning(kind: Kind, slim: Manifest) -> _Meaning:
     metadata = {name: value for name, value in slim["metadata"].items() if name != "resourceVersion"}
     relevant: Any = _without({**slim, "metadata": metadata}, _TIMES)
     figures = [_taken(relevant, path) for path in _FIGURES.get(kind.kind, ())]
-    return relevant, figures
+    return _Meaning(digest(relevant), digest(figures))
 
 
 def _without(value: Any, fields: Iterable[str]) -> Any:

@@ -119,9 +119,10 @@ class Subjects:
         unplaced = sum(fact.is_false and fact.reason == "Unschedulable" for fact in placed)
         forecast = service.scaling.forecast
         history = forecast.history if forecast else None
+        asked = goal(service)
         return Subject(
-            goal=goal(service),
-            wanted=_wanted(service, key, ready),
+            goal=asked,
+            wanted=_wanted(service, key, ready, asked.latency),
             ready=min(ready, told),
             starting=starting,
             unplaced=min(unplaced, starting),
@@ -131,7 +132,7 @@ class Subjects:
         )
 
 
-def _wanted(service: ModelService, key: Key, ready: int) -> Wanted:
+def _wanted(service: ModelService, key: Key, ready: int, latency_seconds: float) -> Wanted:
     counted = [model for model in service.models if model.ensemble is None]
     instances = {model.name: model.instances.count or 1 for model in counted if model.instances}
     queues = {
@@ -143,7 +144,7 @@ def _wanted(service: ModelService, key: Key, ready: int) -> Wanted:
         key=ReadingKey(*key),
         models=tuple(model.name for model in counted),
         expected_ready=ready,
-        latency_seconds=goal(service).latency,
+        latency_seconds=latency_seconds,
         instances=instances,
         queue_limits=queues,
     )
