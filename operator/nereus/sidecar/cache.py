@@ -18,7 +18,6 @@ and, before marks are counted, by making a file beside them, which brings their 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -27,6 +26,8 @@ import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from nereus.sidecar.transfer import digests
 
 FORMAT = "nereus-models-1"
 STALE_SECONDS = 60.0
@@ -37,7 +38,6 @@ USE_SECONDS = 900.0
 RESERVE_BYTES = 16 << 20
 PINNED = "pinned"
 """The content of a source that a checksum or revision pins."""
-_CHUNK = 1 << 20
 
 
 class NoRoomError(Exception):
@@ -340,17 +340,11 @@ def manifest(tree: Path) -> dict[str, tuple[int, str]]:
         for name in sorted([*files, *links]):
             path = Path(folder, name)
             shown = str(path.relative_to(tree))
-            found[shown] = (0, f"link:{path.readlink()}") if path.is_symlink() else _digest(path)
+            if path.is_symlink():
+                found[shown] = (0, f"link:{path.readlink()}")
+            else:
+                found[shown] = (path.stat().st_size, digests.of_file(path))
     return found
-
-
-def _digest(path: Path) -> tuple[int, str]:
-    state, size = hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            state.update(chunk)
-            size += len(chunk)
-    return size, state.hexdigest()
 
 
 def _children(folder: Path) -> list[Path]:

@@ -56,7 +56,6 @@ class Keeper:
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_FETCHES))
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _preparing: int = 0
-    _members: frozenset[str] = frozenset()
 
     def follow(self, plan: AcceptedPlan) -> None:
         """Makes the tasks equal to the plan. A model whose document did not change is left alone."""
@@ -76,9 +75,9 @@ class Keeper:
             logs.warning("a model of the plan is refused", model=name, why=problem)
         named = {model.name for model in plan.models} | {name for name, _ in plan.refused}
         whole = next((board.records[model.name] for model in plan.models if model.repository), None)
-        self._members = self._members if whole is not None else frozenset()
-        if whole is None or whole.members is not None:  # until then nobody knows which models are to go
-            self._remove_all_but(named | self._members)
+        members = () if whole is None else whole.members
+        if members is not None:  # until then nobody knows which models are to go
+            self._remove_all_but(named.union(members))
         if plan.tried and (plan.revision != board.revision or not board.tried):
             board.tried_since = time.monotonic()
         board.revision, board.tried = plan.revision, plan.tried
@@ -104,7 +103,7 @@ class Keeper:
             record.plan, record.source_state, record.source_message = plan, ModelState.PENDING, ""
             record.tried = False
             self._start(record, plan)
-        whole.members, self._members = tuple(sorted(found)), frozenset(found)
+        whole.members = tuple(sorted(found))
         whole.source_state, whole.source_message, whole.tried = ModelState.FETCHED, "", True
         self._remove_all_but({whole.name, *found})
         self.board.ring()

@@ -14,7 +14,8 @@ from nereus.sidecar.fetch.base import FetchError
 
 CONFIG = "config.pbtxt"
 _NOISE = frozenset({"__MACOSX", "__pycache__", "lost+found"})
-_MAX_NESTING = 3
+MAX_NESTING = 3
+"""How many directories that hold nothing but another one are looked through."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +61,13 @@ def check_versions(layout: Layout, wanted: tuple[int, ...], *, shown: str) -> No
 
 def _unwrapped(root: Path) -> Path:
     folder = root
-    for _ in range(_MAX_NESTING):
+    for _ in range(MAX_NESTING):
         children = visible(folder)
         if len(children) != 1 or not children[0].is_dir() or is_version(children[0]):
             break
         inner = children[0]
         # model.savedmodel and its like are one model file that happens to be a directory
-        if "." in inner.name and not (inner / CONFIG).is_file() and not any(map(is_version, visible(inner))):
+        if "." in inner.name and not is_model(inner):
             break
         folder = inner
     return folder
@@ -75,6 +76,11 @@ def _unwrapped(root: Path) -> Path:
 def visible(folder: Path) -> list[Path]:
     """What lies in a directory, sorted, without hidden names and leftovers of other programs."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in _NOISE)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether Triton takes this for the directory of a model."""
+    return (folder / CONFIG).is_file() or any(map(is_version, visible(folder)))
 
 
 def is_version(path: Path) -> bool:

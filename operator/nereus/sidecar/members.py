@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nereus.sidecar.fetch.base import FetchError
-from nereus.sidecar.layout import CONFIG, is_version, visible
+from nereus.sidecar.layout import MAX_NESTING, is_model, visible
 
 _NAME = re.compile(r"[a-zA-Z0-9]([-._a-zA-Z0-9]{0,126}[a-zA-Z0-9])?")
-_MAX_NESTING = 3
 _SHOWN = 5
 
 
@@ -34,7 +33,7 @@ class Members:
         """The directory of each model; blocking. With `descend`, a single directory that wraps the repository (as
         archives often have) is looked into. Raises FetchError when this is no repository."""
         folder = self.root
-        for _ in range(_MAX_NESTING):
+        for _ in range(MAX_NESTING):
             models = self._models(folder)
             children = visible(folder)
             if models or not self.descend or len(children) != 1 or not children[0].is_dir():
@@ -49,12 +48,12 @@ class Members:
         return models
 
     def _models(self, folder: Path) -> dict[str, Path]:
-        if (folder / CONFIG).is_file() or any(map(is_version, visible(folder))):
+        if is_model(folder):
             raise FetchError(
                 f"{self.shown} is one model and no repository of models: declare it in spec.models, or name the"
                 " directory above it"
             )
-        models = {path.name: path for path in visible(folder) if path.is_dir() and _is_model(path)}
+        models = {path.name: path for path in visible(folder) if path.is_dir() and is_model(path)}
         wrong = [name for name in models if not _NAME.fullmatch(name)]
         if wrong:
             raise FetchError(
@@ -62,7 +61,3 @@ class Members:
                 " rename it"
             )
         return models
-
-
-def _is_model(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() or any(map(is_version, visible(folder)))

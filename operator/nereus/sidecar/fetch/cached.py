@@ -155,7 +155,7 @@ class _One:
                 progress.known = await asyncio.to_thread(cache.contents, self.identity)
                 progress.place = self.place
                 tree = local
-            await asyncio.to_thread(_prepared, tree)
+            await asyncio.to_thread(tree.mkdir, parents=True, exist_ok=True)
             await source.fetch(tree, progress)
             if progress.found:
                 return f"{self.identity}@{progress.found}"
@@ -207,7 +207,3 @@ class _One:
         if self._turn is not None:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self.shared.cache.give_back, self._turn)
-
-
-def _prepared(tree: Path) -> None:
-    tree.mkdir(parents=True, exist_ok=True)
