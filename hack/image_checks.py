@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from hack import manifest_checks
+
 EXCEPTIONS: Mapping[str, str] = {
     "shell": "Debian's base has one: Triton's python backend starts its processes with it, the others share the base",
 }
@@ -185,12 +187,7 @@ def normal(name: str) -> str:
 
 def unexplained(findings: Iterable[Finding], exceptions: Mapping[str, str] = EXCEPTIONS) -> list[str]:
     """What is found and not excepted, and which exceptions nothing needs."""
-    everything = list(findings)
-    idle = sorted(exceptions.keys() - {check for check, _ in everything})
-    return [
-        *(f"{what} ({check})" for check, what in everything if check not in exceptions),
-        *(f"the exception {check} is not needed any more: take it out of hack/image_checks.py" for check in idle),
-    ]
+    return list(manifest_checks.unexplained(findings, exceptions, kept_in="hack/image_checks.py"))
 
 
 def _numbers(version: str) -> tuple[int, ...]:
