@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -57,12 +57,15 @@ class Fleet:
     connection: Connection
     gateway: Gateway
     session: aiohttp.ClientSession
+    scaling: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of every spec.scaling."""
 
     def services(self) -> list[Name]:
         return [Name(f"bench-{index % NAMESPACES:02d}", f"s{index:05d}") for index in range(self.count)]
 
-    def pods(self) -> int:
-        return sum(_pods(index) for index in range(self.count))
+    def sizes(self) -> dict[Name, int]:
+        """Pods of each service, as it is made."""
+        return {service: _pods(int(service.name[1:])) for service in self.services()}
 
     async def make_namespaces(self) -> None:
         for index in range(NAMESPACES):
@@ -89,7 +92,7 @@ class Fleet:
             "models": [
                 {"name": "m", "source": {"uri": "configmap://models/m"}, "backend": "python", "maxBatchSize": 8}
             ],
-            "scaling": {"minReplicas": pods, "maxReplicas": pods + 3},
+            "scaling": {"minReplicas": pods, "maxReplicas": pods + 3, **self.scaling},
         }
         if parameter is not None:
             spec["models"][0]["parameters"] = {"bench-change": parameter}
@@ -160,14 +163,14 @@ class Fleet:
             text = await answer.text()
         return _server_metrics(text)
 
-    async def changes(self, kind: Kind) -> AsyncIterator[tuple[float, Name, Json]]:
-        """Moment, name and metadata of each change of a kind from now on."""
+    async def changes(self, kind: Kind, *, whole: bool = False) -> AsyncIterator[tuple[float, Name, Json]]:
+        """Moment, name and metadata (or the whole object) of each change of a kind from now on."""
         first = {"labelSelector": names.MANAGED_SELECTOR, "limit": "1"}
         async with self.session.get(self.connection.server + kind.path(), params=first) as answer:
             version = (await answer.json())["metadata"]["resourceVersion"]
         query = {"labelSelector": names.MANAGED_SELECTOR, "watch": "1", "resourceVersion": version}
         async with self.session.get(
-            self.connection.server + kind.path(), params=query, headers={"Accept": METADATA_WATCH}
+            self.connection.server + kind.path(), params=query, headers={} if whole else {"Accept": METADATA_WATCH}
         ) as answer:
             answer.raise_for_status()
             async for line in answer.content:
@@ -176,7 +179,8 @@ class Fleet:
                 if event["type"] == "ERROR":
                     raise RuntimeError(f"the watch of {kind} ended: {event['object']}")
                 metadata = event["object"]["metadata"]
-                yield now, Name(metadata["namespace"], metadata["name"]), metadata
+                found = event["object"] if whole else metadata
+                yield now, Name(metadata["namespace"], metadata["name"]), found
 
     async def _revision(self, service: Name) -> str:
         selector = f"{names.MANAGED_SELECTOR},{names.LABEL_SERVICE}={service.name}"

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.figures import cpu_seconds
 from localcluster.packages import find_tool
 from nereus.prometheus.options import Options
 from nereus.prometheus.reader import Reader
@@ -80,12 +81,6 @@ async def standstill(stop: asyncio.Event) -> float:
     return worst
 
 
-def cpu_of(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 async def measure(server: Prometheus, *, services: int, pods: int, models: int, rounds: int, ended: float) -> Json:
     """Figures of `rounds` looks; asserts that each saw every service."""
     assert server.process is not None
@@ -95,7 +90,7 @@ async def measure(server: Prometheus, *, services: int, pods: int, models: int, 
     ]
     reader = Reader(Options(address=server.url, scrape_interval=SCRAPE, timeout=120))
     walls, stops = [], []
-    queries, theirs, ours = server.answered(), cpu_of(server.process.pid), time.process_time()
+    queries, theirs, ours = server.answered(), cpu_seconds(server.process.pid), time.process_time()
     for _ in range(rounds):
         stop = asyncio.Event()
         watch = asyncio.create_task(standstill(stop))
@@ -117,7 +112,7 @@ async def measure(server: Prometheus, *, services: int, pods: int, models: int, 
         "wall_seconds_median": sorted(walls)[len(walls) // 2],
         "wall_seconds_worst": max(walls),
         "operator_cpu_seconds": (time.process_time() - ours) / rounds,
-        "prometheus_cpu_seconds": (cpu_of(server.process.pid) - theirs) / rounds,
+        "prometheus_cpu_seconds": (cpu_seconds(server.process.pid) - theirs) / rounds,
         "event_loop_standstill_worst_seconds": max(stops),
         "operator_peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

@@ -20,14 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.fleet import AT_ONCE, Fleet, Json, Name
-from bench.soak import cpu_seconds, memory_bytes, soak
+from bench import ticking
+from bench.figures import Measured, looked, queue, ready, say, shares
+from bench.fleet import AT_ONCE, Fleet, Name
+from bench.soak import soak
 from bench.staged import configuration
 from localcluster.config import find_cluster
 from nereus.api import names
@@ -46,25 +47,27 @@ PROBE_SECONDS = 1.0
 """Between two measured changes: each replaces pods, so that more at once would measure the API server's own work."""
 SAY_SECONDS = 5.0
 POLL_SECONDS = 0.5
-LOOKS = 'nereus_operator_reconcile_seconds_count{outcome="'
-QUEUE = "nereus_operator_queue_depth"
 OPERATOR_NAMESPACE = "default"
 DAMAGED_SHARE = 0.01
 LATE_SECONDS = 60.0
-STEPS = ("create", "idle", "restart", "latency", "configuration", "churn", "soak")
-
-
-def say(text: str) -> None:
-    """Progress on stderr."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} load {os.getloadavg()[0]:.1f}  {text}\n")
-    sys.stderr.flush()
+STEPS = ("create", "idle", "restart", "latency", "configuration", "churn", "soak", "tick")
 
 
 class Bench:
     """One fleet, one operator at a time, and what was measured."""
 
-    def __init__(self, fleet: Fleet, kubeconfig: Path, log: Path, *, profile: Path | None = None) -> None:
-        """With `profile`, each operator is slower and leaves what cProfile saw in a numbered file in there."""
+    def __init__(
+        self,
+        fleet: Fleet,
+        kubeconfig: Path,
+        log: Path,
+        *,
+        profile: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """With `profile`, each operator is slower and leaves what cProfile saw in a numbered file in there.
+        `variables` is what each is told beyond the usual."""
+        self._variables = variables
         self.fleet = fleet
         self._profile = profile
         self._started = 0
@@ -87,6 +90,7 @@ class Bench:
             identity=f"bench-{time.time():.0f}",
             log=self._log,
             profile=self._profile / f"operator-{self._started}.prof" if self._profile else None,
+            variables=self._variables,
         )
 
     def stop(self) -> None:
@@ -102,7 +106,7 @@ class Bench:
             await self.until("operator ready", lambda _: self.operator.probe("readyz")[0] == 200)
             began = time.monotonic()
             making = asyncio.create_task(self.fleet.make(services))
-            await self.until("all Ready", lambda seen: _ready(seen) >= len(services), limit=60 + 1.5 * len(services))
+            await self.until("all Ready", lambda seen: ready(seen) >= len(services), limit=60 + 1.5 * len(services))
             await making
             result["seconds"] = round(time.monotonic() - began, 1)
             result["services_per_second"] = round(len(services) / result["seconds"], 1)
@@ -128,7 +132,7 @@ class Bench:
         async with self.measured("restart") as result:
             await self.until("ready", lambda _: self.operator.probe("readyz")[0] == 200, limit=300)
             result["ready_seconds"] = round(time.monotonic() - began, 1)
-            await self.until("all looked at", lambda seen: _looked(seen) >= self.fleet.count, limit=600)
+            await self.until("all looked at", lambda seen: looked(seen) >= self.fleet.count, limit=600)
             result["verified_seconds"] = round(time.monotonic() - began, 1)
         after = await self.fleet.written()
         written = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
@@ -163,18 +167,17 @@ class Bench:
                 if task.done() and (error := task.exception()):
                     raise error
                 task.cancel()
-            taken = np.array([applied.get(key, sent[key] + LATE_SECONDS) - sent[key] for key in probed])
+            taken = [applied.get(key, sent[key] + LATE_SECONDS) - sent[key] for key in probed]
             result["changes_seen"] = len(applied)
             result["changes_sent"] = len(sent)
-            for share in (50, 90, 99, 100):
-                result[f"p{share}_seconds"] = round(float(np.percentile(taken, share)), 3)
+            result.update(shares("", taken))
         result["other_changes_per_second"] = round(self.changed / result["wall_seconds"], 1)
 
     async def settle(self) -> None:
         """Until nothing waits to be looked at and every service is Ready."""
         await self.until(
             "settled",
-            lambda seen: seen.get(QUEUE) == 0 and _ready(seen) >= self.fleet.count,
+            lambda seen: queue(seen) == 0 and ready(seen) >= self.fleet.count,
             limit=600,
         )
 
@@ -187,7 +190,7 @@ class Bench:
             seen = await asyncio.to_thread(self.seen)
             if await asyncio.to_thread(look, seen):
                 return
-            far = f"{_looked(seen):.0f} looks, {_ready(seen):.0f} Ready, queue {seen.get(QUEUE, 0):.0f}"
+            far = f"{looked(seen):.0f} looks, {ready(seen):.0f} Ready, queue {queue(seen):.0f}"
             now = time.monotonic()
             if now - began > limit and or_go_on:
                 say(f"{what}: not within {limit:.0f} s")
@@ -236,77 +239,6 @@ class Bench:
         return Measured(self, name)
 
 
-class Measured:
-    """What operator and API server used while something went on."""
-
-    def __init__(self, bench: Bench, name: str) -> None:
-        self._bench = bench
-        self._name = name
-        self.result: Json = {}
-
-    async def __aenter__(self) -> Json:
-        say(f"--- {self._name}")
-        self._began = time.monotonic()
-        self._server = await self._bench.fleet.server_metrics()
-        self._cpu = cpu_seconds(self._bench.operator.pid)
-        self._writes = await self._counts()
-        self._looks = await self._outcomes()
-        return self.result
-
-    async def _counts(self) -> dict[str, float]:
-        return await asyncio.to_thread(self._bench.operator.writes)
-
-    async def _outcomes(self) -> dict[str, float]:
-        """Looks at services so far, by what came of them."""
-        series = await asyncio.to_thread(self._bench.operator.series)
-        return {
-            name.partition(LOOKS)[2].rstrip('"}'): value for name, value in series.items() if name.startswith(LOOKS)
-        }
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            return
-        bench, result = self._bench, self.result
-        wall = time.monotonic() - self._began
-        writes = await self._counts()
-        done = {series: count - self._writes.get(series, 0.0) for series, count in writes.items()}
-        looks = {word: count - self._looks.get(word, 0.0) for word, count in (await self._outcomes()).items()}
-        server = await bench.fleet.server_metrics()
-        used = {key: server[key] - self._server.get(key, 0.0) for key in server}
-        memory = memory_bytes(bench.operator.pid)
-        result |= {
-            "wall_seconds": round(wall, 1),
-            "load_average": round(os.getloadavg()[0], 1),
-            "operator_cpu_seconds": round(cpu_seconds(bench.operator.pid) - self._cpu, 1),
-            "operator_cpu_cores": round((cpu_seconds(bench.operator.pid) - self._cpu) / wall, 3),
-            "operator_rss_mib": round(memory["VmRSS"] / 2**20, 1),
-            "operator_rss_peak_mib": round(memory["VmHWM"] / 2**20, 1),
-            "looks": {word: count for word, count in looks.items() if count},
-            "operator_writes": {series: count for series, count in done.items() if count},
-            "status_writes_per_second": round(sum(v for k, v in done.items() if 'verb="status"' in k) / wall, 2),
-            "events_per_second": round(sum(v for k, v in done.items() if 'kind="Event"' in k) / wall, 2),
-            "apiserver_cpu_cores": round(used["cpu_seconds"] / wall, 2),
-            "apiserver_rss_mib": round(server["rss_bytes"] / 2**20, 1),
-            "apiserver_requests_per_second": {
-                key.removeprefix("requests_"): round(value / wall, 1)
-                for key, value in used.items()
-                if key.startswith("requests_") and key != "requests_timed" and value / wall >= 0.1
-            },
-            "apiserver_mean_request_seconds": round(used["request_seconds"] / max(used["requests_timed"], 1), 4),
-            "apiserver_rejected": used.get("rejected", 0.0),
-        }
-        bench.results[self._name] = result
-        say(f"{self._name}: {json.dumps(result)}")
-
-
-def _ready(seen: Mapping[str, float]) -> float:
-    return seen.get('nereus_operator_services{reason="Serving"}', 0.0)
-
-
-def _looked(seen: Mapping[str, float]) -> float:
-    return seen.get('nereus_operator_reconcile_seconds_count{outcome="done"}', 0.0)
-
-
 def _localcluster(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "localcluster", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
@@ -337,9 +269,17 @@ def _sidecars(cluster: str, kubeconfig: Path, log: Path) -> Iterator[None]:
 async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path, results: dict[str, Any]) -> None:
     connection = await connect(str(kubeconfig))
     gateway = Gateway(connection)
-    async with connection.session(limit=0) as session:
-        fleet = Fleet(arguments.services, connection, gateway, session)
-        bench = Bench(fleet, kubeconfig, logs / "operator.log", profile=logs if arguments.profile else None)
+    async with connection.session(limit=0) as session, AsyncExitStack() as stack:
+        ticks = "tick" not in arguments.skip
+        fleet = Fleet(arguments.services, connection, gateway, session, scaling=ticking.SCALING if ticks else {})
+        ground = stack.enter_context(ticking.ground(find_cluster(arguments.cluster), fleet.sizes())) if ticks else None
+        bench = Bench(
+            fleet,
+            kubeconfig,
+            logs / "operator.log",
+            profile=logs if arguments.profile else None,
+            variables=ground.variables() if ground else None,
+        )
         bench.results = results
         idle, churn = arguments.idle_seconds, arguments.churn
         steps: dict[str, Callable[[], Awaitable[None]]] = {
@@ -351,9 +291,13 @@ async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path, resu
             "churn": lambda: bench.latency("latency_churn", changes=arguments.changes, per_second=churn),
             "soak": lambda: soak(bench, arguments.soak_minutes, arguments.soak_churn),
         }
+        if ground is not None:
+            steps["tick"] = partial(ticking.tick, bench, ground, arguments.changes)
         wanted = [step for step in steps if step not in arguments.skip]
         try:
             await fleet.make_namespaces()
+            if ground is not None:
+                await ground.register(fleet)
             bench.start()
             for step in wanted:
                 await steps[step]()
@@ -372,6 +316,7 @@ def main() -> None:
     add("--idle-seconds", type=float, default=60.0)
     add("--soak-minutes", type=float, default=0.0, help="watch the memory so long (default: 0)")
     add("--soak-churn", type=float, default=2.0, metavar="PER_SECOND", help="changes meanwhile (default: 2)")
+    add("--tick", action="store_true", help="all services Predictive, with a load in a real Prometheus (default: no)")
     add("--cluster", default=CLUSTER, metavar="NAME", help=f"name of the local cluster (default: {CLUSTER})")
     add("--skip", nargs="*", default=[], choices=STEPS)
     add("--profile", action="store_true", help="profile the operator into the directory of the logs; it gets slower")
@@ -379,6 +324,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.soak_minutes:
         arguments.skip.append("soak")
+    if not arguments.tick:
+        arguments.skip.append("tick")
     nodes = 2 + (arguments.services * 2 * 5 // 4) // PODS_PER_NODE
     kubeconfig = Path(
         _localcluster(
@@ -404,8 +351,8 @@ def main() -> None:
 
 def _keep(arguments: argparse.Namespace, results: Mapping[str, Any]) -> None:
     machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
-    soaked = "-soak" if arguments.soak_minutes else ""
-    out = ROOT / "build" / "bench" / f"scale-{arguments.services}{soaked}.json"
+    kind = "-soak" if arguments.soak_minutes else "-tick" if arguments.tick else ""
+    out = ROOT / "build" / "bench" / f"scale-{arguments.services}{kind}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"services": arguments.services, "machine": machine, **results}, indent=2) + "\n")
     sys.stdout.write(f"{out}\n")

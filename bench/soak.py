@@ -6,14 +6,14 @@ Part of `bench.scale` (--soak-minutes). The first minutes are left out of the tr
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from bench.figures import MIB, cpu_seconds, memory_bytes, queue, ready
 
 if TYPE_CHECKING:
     from bench.scale import Bench
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 SAMPLE_SECONDS = 10.0
 WARM_MINUTES = 10.0
 SAY_EVERY = 6
-QUEUE = "nereus_operator_queue_depth"
-SERVING = 'nereus_operator_services{reason="Serving"}'
-TICKS = os.sysconf("SC_CLK_TCK")
-MIB = 2**20
 
 
 async def soak(bench: Bench, minutes: float, per_second: float) -> None:
@@ -46,8 +42,8 @@ async def soak(bench: Bench, minutes: float, per_second: float) -> None:
                     "rss_mib": round(memory_bytes(bench.operator.pid)["VmRSS"] / MIB, 1),
                     "cpu_seconds": round(cpu_seconds(bench.operator.pid), 1),
                     "changes": bench.changed,
-                    "queue": seen.get(QUEUE, 0.0),
-                    "ready": seen.get(SERVING, 0.0),
+                    "queue": queue(seen),
+                    "ready": ready(seen),
                 }
             )
             result.update(trend(samples), samples=samples, changes_per_second=round(bench.changed / passed, 2))
@@ -71,15 +67,3 @@ def trend(samples: Sequence[Mapping[str, float]], *, warm: float = WARM_MINUTES)
         "rss_mib_last": kept[-1][1],
         "rss_mib_highest": max(amount for _, amount in kept),
     }
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def memory_bytes(pid: int) -> dict[str, int]:
-    """VmRSS and VmHWM, its highest so far."""
-    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[0] in ("VmRSS:", "VmHWM:")}

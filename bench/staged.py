@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from bench.figures import shares
 from bench.fleet import Name
 from nereus.api import names, stages
 from nereus.controller.kinds import CONFIG_MAP
@@ -58,8 +57,8 @@ async def configuration(bench: Bench, changes: int) -> None:
         seen = [(sent[each], written[each]) for each in probed if each not in left and written[each]]
         result.update(
             {"changes_sent": len(sent), "changes_not_carried_out": len(left)},
-            **_shares("first_pods", [moments[0] - at for at, moments in seen]),
-            **_shares("all_pods", [moments[-1] - at for at, moments in seen]),
+            **shares("first_pods_", [moments[0] - at for at, moments in seen]),
+            **shares("all_pods_", [moments[-1] - at for at, moments in seen]),
         )
 
 
@@ -69,8 +68,3 @@ async def _running(bench: Bench, service: Name) -> str:
     data = found.get("data") or {}
     plan = stages.bundle(data)
     return plan.revision if plan and stages.next_bundle(data) is None else ""
-
-
-def _shares(name: str, seconds: list[float]) -> dict[str, Any]:
-    taken = np.array(seconds or [np.nan])
-    return {f"{name}_p{share}_seconds": round(float(np.percentile(taken, share)), 3) for share in (50, 90, 99, 100)}

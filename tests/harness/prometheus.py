@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from localcluster.packages import find_tool
 
@@ -40,7 +40,7 @@ def free_port() -> int:
         return port
 
 
-class _Server:
+class Server:
     """A threaded HTTP server on loopback that ends with the test."""
 
     def __init__(self, handle: Callable[[BaseHTTPRequestHandler], None]) -> None:
@@ -130,7 +130,7 @@ class Exporter:
 
     def __init__(self) -> None:
         self.pods: dict[str, Pod] = {}
-        self._server = _Server(self._answer)
+        self._server = Server(self._answer)
 
     def add(self, *pods: Pod) -> None:
         self.pods |= {f"/{pod.namespace}/{pod.name}": pod for pod in pods}
@@ -153,12 +153,20 @@ class Exporter:
         self._server.stop()
 
 
+class Targets(Protocol):
+    """What is scraped."""
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Groups as in `static_configs`."""
+        ...
+
+
 @dataclass
 class Prometheus:
     """The process. Store, port and configuration stay the same over `kill` and `start`."""
 
     folder: Path
-    exporter: Exporter | None = None
+    exporter: Targets | None = None
     scrape_seconds: float = 1.0
     jobs: tuple[str, ...] = ("pods",)
     rule_files: tuple[Path, ...] = ()
@@ -290,7 +298,7 @@ class Gate:
         self.token = ""
         self.page: tuple[int, bytes] | None = None
         self.seen: list[Mapping[str, str]] = []
-        self._server = _Server(self._answer)
+        self._server = Server(self._answer)
         self.url = f"http://{self._server.address}"
 
     def stop(self) -> None:
