@@ -8,17 +8,18 @@ not skipped silently. Needs the local cluster's helm, and kube-score; both are b
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
-import yaml
 
-from hack import kube_score, manifest_checks
+from hack import kube_score, manifest_checks, quick_yaml
 from hack.kubernetes_types import KUBERNETES_VERSION
 from localcluster import build
 from localcluster.report import Progress, Refusal
@@ -205,7 +206,7 @@ def _case_problems(tools: Tools, case: Case, found: Found) -> Iterator[str]:
     if rendered.returncode != 0:
         yield f"helm template: {rendered.stderr.strip()}"
         return
-    objects = [document for document in yaml.safe_load_all(rendered.stdout) if document]
+    objects = quick_yaml.load_all(rendered.stdout)
     kinds = {document["kind"] for document in objects}
     yield from (f"no {kind} is rendered" for kind in case.present if kind not in kinds)
     yield from (f"a {kind} is rendered" for kind in case.absent if kind in kinds)
@@ -225,12 +226,25 @@ def _object_problems(document: Json) -> Iterator[str]:
         return
     if document["kind"] == "CustomResourceDefinition":
         yield from _definition_problems(document)
+    yield from (f"{name}: {problem}" for problem in _schema_problems(json.dumps(document)))
+
+
+@cache
+def _schema_problems(manifest: str) -> tuple[str, ...]:
+    """What Kubernetes' own schema refuses; most objects are the same under most values."""
     try:
-        kubernetes_validate.validate(document, KUBERNETES_VERSION.removeprefix("v"), strict=True)
+        kubernetes_validate.validate(json.loads(manifest), KUBERNETES_VERSION.removeprefix("v"), strict=True)
     except kubernetes_validate.ValidationError as error:
-        yield f"{name}: {'.'.join(map(str, error.path))}: {error.message}"
+        return (f"{'.'.join(map(str, error.path))}: {error.message}",)
     except kubernetes_validate.SchemaNotFoundError as error:
-        yield f"{name}: {error.message}"
+        return (str(error.message),)
+    return ()
+
+
+@cache
+def _definition() -> Json:
+    found: Json = quick_yaml.load((ROOT / "crds" / "modelservices.yaml").read_text(encoding="utf-8"))
+    return found
 
 
 def _definition_problems(document: Json) -> Iterator[str]:
@@ -238,7 +252,7 @@ def _definition_problems(document: Json) -> Iterator[str]:
     annotations = document["metadata"].pop("annotations", {})
     if annotations.get("helm.sh/resource-policy") != "keep":
         yield "the definition lacks helm.sh/resource-policy: keep, so removing the chart would remove every service"
-    if document != yaml.safe_load((ROOT / "crds" / "modelservices.yaml").read_text(encoding="utf-8")):
+    if document != _definition():
         yield "the rendered definition is not that of crds/modelservices.yaml: run `make generate`"
     document["metadata"]["annotations"] = annotations
 

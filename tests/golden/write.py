@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hack import quick_yaml
 from nereus.api.service import ModelService, read
 from nereus.cli import to_yaml
 from nereus.gpu.nodes import NodeGpus
@@ -61,7 +60,7 @@ def _case(path: Path) -> Case:
     settings: dict[str, Any] = {"sidecar_image": "nereus/sidecar:golden", "triton_image": "nereus/triton:golden"}
     resource: dict[str, Any] = {}
     nodes: tuple[NodeGpus, ...] | None = None
-    for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+    for document in quick_yaml.load_all(path.read_text(encoding="utf-8")):
         if "settings" in document:
             settings |= document["settings"]
         elif "nodes" in document:

@@ -6,8 +6,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import yaml
-
+from hack import quick_yaml
 from localcluster import build
 from tests.harness.apiserver import Json
 from tests.tiers import ROOT
@@ -23,4 +22,4 @@ def rendered(release: str, *values: str) -> list[Json]:
     command = [str(_helm()), "template", release, str(ROOT / "charts/nereus"), "--namespace", release]
     done = subprocess.run([*command, *values], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
+    return quick_yaml.load_all(done.stdout)

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-import yaml
 
+from hack import quick_yaml
 from nereus.controller import drift
 from nereus.controller.connection import connect
 from nereus.controller.gateway import Gateway
@@ -20,7 +20,7 @@ GOLDENS = sorted(EXPECTED.glob("*.yaml"))
 
 def documents(path: Path, namespace: str) -> list[Json]:
     """The objects of a golden file, in a namespace that exists; prometheus-operator's kinds are not in this cluster."""
-    found = [item for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item]
+    found = quick_yaml.load_all(path.read_text(encoding="utf-8"))
     for item in found:
         item["metadata"]["namespace"] = namespace
     return [item for item in found if item["kind"] not in (POD_MONITOR.kind, PROMETHEUS_RULE.kind)]

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from hack import quick_yaml
 from nereus import __version__
 from nereus.api import names
 from nereus.cli import main
@@ -21,7 +21,7 @@ QUICKSTART = ROOT / "examples" / "quickstart.yaml"
 def test_render_prints_every_object_with_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", str(QUICKSTART)]) == 0
     printed = capsys.readouterr().out
-    documents = [document for document in yaml.safe_load_all(printed) if document]
+    documents = quick_yaml.load_all(printed)
     titles = [line for line in printed.splitlines() if line.startswith("# ")]
     assert len(titles) == len(documents) == 6
     for title, document in zip(titles, documents, strict=True):
@@ -85,7 +85,7 @@ def test_one_bad_service_does_not_hide_the_good_ones(tmp_path: Path, capsys: pyt
 
 def test_crd_prints_the_definition(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crd"]) == 0
-    definition = yaml.safe_load(capsys.readouterr().out)
+    definition = quick_yaml.load(capsys.readouterr().out)
     assert definition["metadata"]["name"] == f"{names.PLURAL}.{names.GROUP}"
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from pydantic import BaseModel
 
+from hack import quick_yaml
 from nereus.api.service import read
 from nereus.api.spec import Spec
 from nereus.rendering import render
@@ -22,7 +22,7 @@ SETTINGS = Settings(sidecar_image="sidecar:1", triton_image="triton:1")
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_becomes_objects_that_kubernetes_accepts(path: Path) -> None:
-    documents = list(yaml.safe_load_all(path.read_text()))
+    documents = quick_yaml.load_all(path.read_text())
     [resource] = [document for document in documents if document["kind"] == "ModelService"]
     others = [document for document in documents if document["kind"] != "ModelService"]
     for manifest in (*others, *render(read(resource), settings=SETTINGS).objects):
@@ -31,7 +31,7 @@ def test_an_example_becomes_objects_that_kubernetes_accepts(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_code_in_an_example_is_python(path: Path) -> None:
-    for document in yaml.safe_load_all(path.read_text()):
+    for document in quick_yaml.load_all(path.read_text()):
         for key, code in (document.get("data") or {}).items():
             if key.endswith(".py"):
                 compile(code, f"{path.name}:{key}", "exec")
@@ -39,7 +39,7 @@ def test_the_code_in_an_example_is_python(path: Path) -> None:
 
 def test_the_full_example_has_every_field() -> None:
     [path] = [path for path in EXAMPLES if path.stem == "full"]
-    spec = read(yaml.safe_load(path.read_text())).spec
+    spec = read(quick_yaml.load(path.read_text())).spec
     # replicas belongs to strategy Manual, which excludes the other fields of scaling: examples/manual.yaml has it;
     # repository excludes models: examples/repository.yaml has it.
     assert set(_absent(spec, "spec")) == {"spec.scaling.replicas", "spec.repository"}

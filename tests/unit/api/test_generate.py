@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
-from hack import generate
+from hack import generate, quick_yaml
 
 
 def test_a_file_that_somebody_edited_or_lost_is_stale_until_generated_again(tmp_path: Path) -> None:
@@ -32,5 +30,5 @@ def test_every_generated_file_says_so() -> None:
 def test_the_definition_of_the_chart_is_kept_when_the_chart_is_removed() -> None:
     text = generate.files()["charts/nereus/templates/crd.yaml"]
     body = "\n".join(line for line in text.splitlines() if not line.startswith("{{"))
-    assert yaml.safe_load(body)["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert quick_yaml.load(body)["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert ".Values.crds.install" in text
