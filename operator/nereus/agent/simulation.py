@@ -2,7 +2,7 @@
 
 Whatever it says is marked as simulated wherever it shows: in the answer to the operator, in the status, in a metric.
 The file is JSON: {"driver": "615.71", "devices": [{"uuid", "product", "totalBytes", "parent"}], "processes":
-[{"pid", "device", "usedBytes"}], "limits": {"DEVICE CGROUP": bytes}, "broken": "words"}.
+[{"pid", "device", "usedBytes", "busy"}], "limits": {"DEVICE CGROUP": bytes}, "broken": "words"}.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ class Simulation:
         described = self._read()
         found = []
         for number, device in enumerate(described.get("devices", ())):
-            processes = tuple(
-                Process(pid=int(process["pid"]), used_bytes=int(process["usedBytes"]))
+            living = [
+                process
                 for process in described.get("processes", ())
                 if process["device"] == device["uuid"] and Path(f"/proc/{process['pid']}").exists()
+            ]
+            processes = tuple(
+                Process(pid=int(process["pid"]), used_bytes=int(process["usedBytes"])) for process in living
             )
+            busy = {int(process["pid"]): float(process["busy"]) for process in living if "busy" in process}
             found.append(
                 Device(
                     uuid=str(device["uuid"]),
@@ -42,8 +46,8 @@ class Simulation:
                     parent=str(device.get("parent", "")),
                     total_bytes=int(device["totalBytes"]),
                     used_bytes=sum(process.used_bytes or 0 for process in processes),
-                    utilization=None if device.get("parent") else 0.0,
-                    process_utilization={},
+                    utilization=None if device.get("parent") else min(1.0, sum(busy.values())),
+                    process_utilization={} if device.get("parent") else busy,
                     processes=processes,
                 )
             )

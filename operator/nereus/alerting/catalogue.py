@@ -95,7 +95,9 @@ def _no_pod_ready(scope: Scope) -> str:
 
 
 def _pods_not_ready(scope: Scope) -> str:
-    missing = f"{gauge(scope, c.PODS_WANTED)} - {gauge(scope, c.PODS_READY)}"
+    # None at all is NereusNoPodReady's; otherwise this would be told when that one is over, for as long as it is kept.
+    wanted, ready = gauge(scope, c.PODS_WANTED), gauge(scope, c.PODS_READY)
+    missing = f"{wanted} - {ready} and on ({OPERATOR}) {ready} > 0"
     return scope.beyond(missing, "NereusPodsNotReady", from_pods=False)
 
 
@@ -252,7 +254,8 @@ ALERTS: tuple[Alert, ...] = (
         name="NereusPodsNotReady",
         severity=Severity.WARNING,
         summary="{service}: pods are missing",
-        description="{{ $value }} of the pods that {service} wants are not ready. `kubectl describe msvc` says why.",
+        description="{{ $value }} of the pods that {service} wants are not ready; the others serve."
+        " `kubectl describe msvc` says why.",
         expression=_pods_not_ready,
         threshold=lambda _: 0,
         shown=_plain,
@@ -280,9 +283,9 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         name="NereusAutoscalerBlind",
         severity=Severity.WARNING,
-        summary="{service}: the autoscaler cannot read its metrics",
-        description="The autoscaler of {service} cannot read its metrics; it holds the number of pods and does not"
-        " follow the load.",
+        summary="{service}: scaling cannot read its metrics",
+        description="The load of {service} cannot be read; the number of pods is held and does not follow the load. The"
+        " conditions ScalingActive and MetricsAvailable say why.",
         expression=_blind,
         threshold=lambda given: 0 if given.scales else None,
         shown=_plain,

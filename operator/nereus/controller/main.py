@@ -118,6 +118,7 @@ class Operator:
         self._rules_source = Client(options.prometheus, threads=1) if options.prometheus.address else None
         self.loaded = LoadedRules(self._rules_source, lambda key: self.queue.add(key, Priority.ROUTINE))
         self.statuses = StatusWriter(self.gateway, self.store)
+        self._reasons_seen: set[str] = set()
         self.nodes = Nodes(self.gateway, self._look_at_gpus)
         self.agents = Agents(options.gpu_agents, session, self._look_at_pod, wanted=lambda: bool(self.nodes.services))
         self.guard = Guard(
@@ -395,8 +396,14 @@ class Operator:
                 {"": self.scaler.tick_age_seconds()},
             ),
             "scaling_history_share": ("Share of the past that was read back.", "", {"": self.scaler.history_share}),
-            "services": ("ModelServices by the reason of Ready.", "reason", Counter(self.statuses.reasons.values())),
+            "services": ("ModelServices by the reason of Ready.", "reason", self._by_reason()),
         }
+
+    def _by_reason(self) -> Mapping[str, int]:
+        """A reason that was seen and is gone is 0: a curve that only ends looks like one that stays where it was."""
+        now = Counter(self.statuses.reasons.values())
+        self._reasons_seen |= now.keys()
+        return {reason: now[reason] for reason in self._reasons_seen}
 
     def _listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

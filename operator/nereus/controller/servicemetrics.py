@@ -22,7 +22,7 @@ HELP = {
     c.PODS_MIN: "Fewest pods that it may have.",
     c.PODS_MAX: "Most pods that it may have.",
     c.NOT_READY: "1 while the service is not ready, with the reason.",
-    c.SCALING_BLIND: "1 while its autoscaler cannot read its metrics.",
+    c.SCALING_BLIND: "1 while its autoscaler, or Nereus where it decides, cannot read its metrics.",
     c.COLD_START_SECONDS: "95th percentile of a new pod's time from creation to ready.",
     c.LATENCY_OBJECTIVE: "How fast a request must be answered.",
     c.LOAD: "Load in replica-equivalents.",
@@ -113,5 +113,13 @@ def _figures(status: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float
         yield (c.NOT_READY, f',reason="{text(said.get("reason"))}"'), 1.0
     scaled = conditions.get(ConditionType.SCALING_ACTIVE.value)
     if scaled is not None:
-        failed = scaled.get("status") == Truth.FALSE.value and scaled.get("reason") != Reason.MANUAL.value
-        yield (c.SCALING_BLIND, ""), float(failed)
+        yield (c.SCALING_BLIND, ""), float(_is_blind(scaled, conditions, acts="floor" in scaling))
+
+
+def _is_blind(scaled: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]], *, acts: bool) -> bool:
+    """Whether the number of pods cannot follow the load: the autoscaler reads nothing, or Nereus, where it decides,
+    does not know the load. The autoscaler alone would not tell: its emergency metric still answers."""
+    if scaled.get("reason") == Reason.MANUAL.value:
+        return False
+    load = conditions.get(ConditionType.METRICS_AVAILABLE.value, {})
+    return scaled.get("status") == Truth.FALSE.value or (acts and load.get("status") == Truth.FALSE.value)

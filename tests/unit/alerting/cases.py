@@ -310,6 +310,13 @@ CASES = (
     ),
     Case(
         "NereusPodsNotReady",
+        "an outage of half an hour that is over: that was NereusNoPodReady's to tell",
+        {**operator("pods_wanted", "2x60"), **operator("pods_ready", "0x30 2x30")},
+        False,
+        33,
+    ),
+    Case(
+        "NereusPodsNotReady",
         "a restart of ten minutes",
         {**operator("pods_wanted", "2x40"), **operator("pods_ready", "2x5 1x10 2x25")},
         False,

@@ -66,6 +66,21 @@ def test_a_service_that_is_set_by_hand_is_not_blind_and_a_ready_one_has_no_reaso
     assert series(metrics) == {("nereus_service_scaling_blind", "prod/resnet", ""): 0}
 
 
+def test_a_service_whose_load_is_unknown_is_blind_although_its_autoscaler_still_reads_a_metric() -> None:
+    def blind(scaled: str, reason: str, **scaling: float) -> float:
+        metrics = ServiceMetrics()
+        conditions = [
+            {"type": "ScalingActive", "status": scaled, "reason": reason},
+            {"type": "MetricsAvailable", "status": "False", "reason": "Unreachable"},
+        ]
+        metrics.put(KEY, {"conditions": conditions, "scaling": scaling}, latency_seconds=None, limits={})
+        return series(metrics)["nereus_service_scaling_blind", "prod/resnet", ""]
+
+    assert blind("True", "Scaling", floor=2) == 1
+    assert blind("False", "Manual", floor=2) == 0, "nothing scales by itself"
+    assert blind("True", "Scaling") == 0, "where Nereus only advises, the autoscaler's own metric decides"
+
+
 def test_a_fleet_has_the_threshold_of_every_alert_as_a_metric() -> None:
     metrics = ServiceMetrics()
     limits = rules.limits(Thresholds(latency_ms=200))
