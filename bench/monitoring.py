@@ -6,9 +6,13 @@ from Go modules and from Debian's Alertmanager. Mail, webhook and Slack messages
 
 from __future__ import annotations
 
+import contextlib
+import email
+import email.policy
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -57,6 +61,112 @@ class Inbox:
                 return at
         return None
 
+    def told(self, way: str, alert: str, about: str, *, over: bool = False, since: float = 0.0) -> float | None:
+        """When this way first said of this alert, whose summary begins with `about`, that it fires, or that it is over.
+
+        One message speaks of several alerts; a mail is taken as over when its subject says so of all of them.
+        """
+        for at, by, text in list(self.messages):
+            if by == way and at >= since and SAYS[way](text, alert, about, over):
+                return at
+        return None
+
+
+def _webhook_says(text: str, alert: str, about: str, over: bool) -> bool:
+    status = "resolved" if over else "firing"
+    return any(
+        each["status"] == status
+        and each["labels"]["alertname"] == alert
+        and each["annotations"]["summary"].startswith(about)
+        for each in json.loads(text)["alerts"]
+    )
+
+
+def _slack_says(text: str, alert: str, about: str, over: bool) -> bool:
+    mark = ":white_check_mark: over: *" if over else ":warning: *"
+    return any(
+        alert in attachment["title"] and f"{mark}{about}" in attachment["text"]
+        for attachment in json.loads(text)["attachments"]
+    )
+
+
+def _mail_says(text: str, alert: str, about: str, over: bool) -> bool:
+    mail = email.message_from_string(text, policy=email.policy.default)
+    body = mail.get_body(("html", "plain"))
+    subject = str(mail["Subject"])
+    return (
+        subject.startswith(f"over: {alert}" if over else alert)
+        and body is not None
+        and about in str(body.get_content())
+    )
+
+
+SAYS = {"mail": _mail_says, "webhook": _webhook_says, "slack": _slack_says}
+"""How a message of each way speaks of an alert; the texts are those of charts/nereus/files/*.tmpl."""
+
+
+class Way:
+    """A TCP way on this address to a server that may be named later; `cut` breaks it and `mend` opens it again."""
+
+    def __init__(self, host: str) -> None:
+        self.target: tuple[str, int] | None = None
+        self._open = True
+        self._ends: set[socket.socket] = set()
+        self._listener = socket.create_server((host, 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Every connection ends, and new ones end at once."""
+        self._open = False
+        for end in list(self._ends):
+            self._close(end)
+
+    def mend(self) -> None:
+        self._open = True
+
+    def close(self) -> None:
+        self.cut()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self._ends.add(client)
+        try:
+            if self._open and self.target is not None:
+                with socket.create_connection(self.target, timeout=10) as server:
+                    server.settimeout(None)
+                    self._ends.add(server)
+                    threading.Thread(target=self._pump, args=(client, server), daemon=True).start()
+                    self._pump(server, client)
+                    self._close(server)
+        except OSError:
+            pass
+        finally:
+            self._close(client)
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                target.sendall(chunk)
+            target.shutdown(socket.SHUT_WR)
+
+    def _close(self, end: socket.socket) -> None:
+        self._ends.discard(end)
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
 
 @contextmanager
 def receivers(host: str) -> Iterator[tuple[Inbox, int, int]]:
@@ -97,8 +207,8 @@ def _free_port(host: str) -> int:
         return int(probe.server_address[1])
 
 
-def images(cluster: Cluster, progress: Progress) -> Path:
-    """The three programs as images in the node; returns the directory of prometheus-operator."""
+def programs(progress: Progress) -> tuple[Path, tuple[Path, ...]]:
+    """Builds what is not there: the directory of prometheus-operator, and the archives of the three images."""
     operator = build.ensure_module(build.PROMETHEUS_OPERATOR, progress=progress)
     server = build.ensure_module(build.PROMETHEUS, progress=progress)
     ensure_tools("prometheus-alertmanager", progress=progress)
@@ -107,6 +217,7 @@ def images(cluster: Cluster, progress: Progress) -> Path:
     libraries = [Path(path) for path in re.findall(r"(/\S+) \(0x", linked)]
     libraries += sorted(Path("/usr/share/prometheus/alertmanager").glob("*.tmpl"))
     folder = cache_dir() / "images"
+    archives = []
     for program, image, needs in (
         (operator / "prometheus-config-reloader", RELOADER, []),
         (server / "prometheus", PROMETHEUS, []),
@@ -114,6 +225,14 @@ def images(cluster: Cluster, progress: Progress) -> Path:
     ):
         archive = folder / f"{program.name}@bench.tar"
         write_program_image(program, image=image, archive=archive, folder="bin", libraries=needs)
+        archives.append(archive)
+    return operator, tuple(archives)
+
+
+def images(cluster: Cluster, progress: Progress) -> Path:
+    """The three programs as images in the node; returns the directory of prometheus-operator."""
+    operator, archives = programs(progress)
+    for archive in archives:
         load_image(cluster, archive)
     return operator
 
@@ -140,7 +259,7 @@ def prometheus_operator(kube: Kube, programs: Path, log: Path) -> Iterator[None]
         process.wait(timeout=20)
 
 
-def stack() -> list[Json]:
+def stack(*, scrape_seconds: int = 5) -> list[Json]:
     """One Prometheus and one Alertmanager, as their users write them."""
     account = {"name": "prometheus", "namespace": NAMESPACE}
     small = {"requests": {"cpu": "20m", "memory": "64Mi"}}
@@ -172,8 +291,8 @@ def stack() -> list[Json]:
                 "image": PROMETHEUS,
                 "version": "v3.5.0",
                 "serviceAccountName": "prometheus",
-                "scrapeInterval": "5s",
-                "evaluationInterval": "5s",
+                "scrapeInterval": f"{scrape_seconds}s",
+                "evaluationInterval": f"{scrape_seconds}s",
                 "podMonitorSelector": {"matchLabels": SELECTED},
                 "podMonitorNamespaceSelector": everything,
                 "ruleSelector": {"matchLabels": SELECTED},

@@ -1,107 +1,150 @@
-"""Asks a Prometheus for every panel of the dashboards, names those without data, and draws some for docs/img.
+"""Every query of every panel of the dashboards, asked of a real Prometheus while a load runs; empty ones are named.
 
-    python -m bench.panels --prometheus URL --namespace default --service quickstart --minutes 5 [--draw docs/img]
+    make bench BENCH=panels [BENCH_ARGS="--minutes 8 --draw docs/img"]
 
-What Grafana would ask is asked here: the queries of charts/nereus/dashboards, variables filled in, over a range.
-Exit status 1 when a panel outside of the closed rows is empty.
+On a local cluster with prometheus-operator and Prometheus, and real Triton pods: a service that scales with its load,
+an idle one, a broken one, one with a response cache, and one on a GPU that is SIMULATED. Closed rows too are asked, of
+the service that has what they show. Only the latency histogram is missing, which this Triton has not. Exit status 1
+when a panel is empty or a query gives nothing. `--draw` writes the dashboards as pictures; `--prometheus` asks one that
+is there, and starts nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nereus.backtest.plot import Chart, Line
+from bench import fleetload
+from bench.drawing import Series, legend, picture
+from localcluster.config import DEFAULT_NAME, known_names
+from nereus.alerting import conventions as c
+from tests import tiers
 from tests.harness.dashboards import dashboards, filled
 
 Json = dict[str, Any]
-STEP = 5
-DRAWN = {
-    ("nereus-service", "Latency"): "seconds",
-    ("nereus-service", "Requests by pod"): "requests/s",
-    ("nereus-service", "Pods"): "pods",
-    ("nereus-service", "Load and forecast"): "pods' worth of load",
-    ("nereus-service", "Cold start by phase"): "seconds",
-    ("nereus-fleet", "Load of each service"): "instances computing",
-}
-"""Panels with a picture, and the name of their axis."""
-COLOURS = ("#0b6e4f", "#5aa9e6", "#c8553d", "#8f6bb3", "#d9a441", "#444444")
+STEP = 10
+"""Seconds between two points of a curve; Grafana chooses a similar number of points for a panel of this width."""
+WINDOW = "20s"
+"""What Grafana takes for $__rate_interval at a scrape every 5 s: four of them."""
+NOT_HERE = (c.LATENCY_BUCKET,)
+"""Metrics that the Triton of the local cluster (24.10) does not have."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whom to ask, about which services, over which span of epoch seconds."""
+
+    url: str
+    namespace: str
+    service: str
+    span: tuple[float, float]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.panels", description=__doc__)
-    parser.add_argument("--prometheus", required=True, metavar="URL")
+    parser = argparse.ArgumentParser(prog="make bench BENCH=panels BENCH_ARGS=", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=8, help="how long the load runs, and what pictures show")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write pictures there")
+    parser.add_argument("--prometheus", metavar="URL", help="ask this one about --namespace and --service")
     parser.add_argument("--namespace", default="default")
     parser.add_argument("--service", default="quickstart")
-    parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write pictures there")
+    parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     given = parser.parse_args()
-    empty = []
-    for board in dashboards().values():
-        for panel, optional in _panels(board):
-            series = _series(given, panel)
-            if not series and not optional:
-                empty.append(f"{board['uid']}: {panel['title']}")
-            axis = DRAWN.get((board["uid"], panel["title"]))
-            if given.draw and axis and series:
-                path = given.draw / f"panel-{panel['title'].lower().replace(' ', '-')}.svg"
-                path.write_text(_picture(f"{board['title']}: {panel['title']}", axis, series) + "\n")
-                sys.stdout.write(f"{path}: {path.stat().st_size / 1000:.0f} kB\n")
-    sys.stdout.write(f"panels without data: {empty or 'none'}\n")
-    return 1 if empty else 0
+    with _source(given) as (asked, owners):
+        lacking = [lack for board in dashboards().values() for lack in _look(board, asked, owners, given.draw)]
+    for lack in lacking:
+        sys.stdout.write(f"{lack}\n")
+    sys.stdout.write(f"without data: {len(lacking)} of the queries of every panel\n")
+    return 1 if lacking else 0
 
 
-def _panels(board: Json) -> list[tuple[Json, bool]]:
-    """Every panel, and whether it stands in a closed row."""
-    found = [(panel, False) for panel in board["panels"] if panel["type"] != "row"]
-    return found + [(inner, True) for panel in board["panels"] for inner in panel.get("panels") or ()]
+@contextmanager
+def _source(given: argparse.Namespace) -> Iterator[tuple[Asked, Mapping[str, str]]]:
+    """Whom to ask, and the service that has what a closed row shows, by the row's first word."""
+    if given.prometheus:
+        end = time.time()
+        yield Asked(given.prometheus, given.namespace, given.service, (end - given.minutes * 60, end)), {}
+        return
+    before = DEFAULT_NAME in known_names()
+    try:
+        with fleetload.running(minutes=given.minutes) as (url, span):
+            yield Asked(url, fleetload.NAMESPACE, fleetload.MAIN, span), fleetload.OWNERS
+    finally:
+        if not before and not given.keep:
+            tiers.remove_local_cluster(DEFAULT_NAME)
 
 
-def _series(given: argparse.Namespace, panel: Json) -> dict[str, np.ndarray[Any, Any]]:
-    """Times (epoch seconds) and values of each curve, by its legend."""
-    end = time.time()
-    found = {}
-    for target in panel["targets"]:
-        asked = {
-            "query": filled(target["expr"], namespace=given.namespace, service=given.service, interval="20s"),
-            "start": f"{end - given.minutes * 60:.0f}",
-            "end": f"{end:.0f}",
-            "step": f"{STEP}",
-        }
-        url = f"{given.prometheus}/api/v1/query_range?{urllib.parse.urlencode(asked)}"
-        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
-            rows = json.load(answer)["data"]["result"]
-        for row in rows:
-            legend = target.get("legendFormat") or panel["title"]
-            for label, value in row["metric"].items():
-                legend = legend.replace("{{" + label + "}}", value)
-            values = np.array(row["values"], dtype=float)
-            if np.isfinite(values[:, 1]).any():
-                found[legend] = values
+def _look(board: Json, asked: Asked, owners: Mapping[str, str], folder: Path | None) -> Iterator[str]:
+    """Names the queries without data; draws the open part of a dashboard, and its closed rows as one more picture."""
+    name = str(board["uid"]).removeprefix("nereus-")
+    if any(variable.get("includeAll") for variable in board["templating"]["list"]):
+        asked = replace(asked, namespace=".*", service=".*")
+    answers: dict[str, list[Series]] = {}
+    closed: list[Json] = []
+    shown = [panel for panel in board["panels"] if not panel.get("panels")]
+    for panel in shown:
+        yield from _answer(panel, asked, answers, f"{name}: ", whole=True)
+    for row in (panel for panel in board["panels"] if panel.get("panels")):
+        owner = owners.get(row["title"].split()[0], asked.service)
+        for panel in row["panels"]:
+            yield from _answer(
+                panel, replace(asked, service=owner), answers, f"{name} of {owner}: ", whole=bool(owners)
+            )
+        closed += [{**row, "gridPos": {**row["gridPos"], "y": row["panels"][0]["gridPos"]["y"] - 1}}, *row["panels"]]
+    if folder is None:
+        return
+    about = f" ({asked.namespace}/{asked.service})" if name == "service" else ""
+    for suffix, panels in (("", shown), ("-more", closed)):
+        if panels:
+            path = folder / f"dashboard-{name}{suffix}.svg"
+            path.write_text(
+                picture(f"{board['title']}{about if not suffix else ', closed rows'}", panels, answers, span=asked.span)
+                + "\n"
+            )
+            sys.stdout.write(f"{path}: {path.stat().st_size / 1000:.0f} kB\n")
+
+
+def _answer(panel: Json, asked: Asked, answers: dict[str, list[Series]], what: str, *, whole: bool) -> Iterator[str]:
+    """Asks all queries of a panel. `whole`: each of them must answer, otherwise what is missing is given."""
+    found = answers.setdefault(panel["title"], [])
+    for target in panel.get("targets", ()):
+        series = _series(target, asked)
+        found += series
+        if not series and whole and not any(metric in target["expr"] for metric in NOT_HERE):
+            yield f"{what}{panel['title']}: {target['expr']}"
+
+
+def _series(target: Json, asked: Asked) -> list[Series]:
+    begin, end = asked.span
+    query = filled(target["expr"], namespace=asked.namespace, service=asked.service, interval=WINDOW)
+    if target.get("instant"):
+        rows = _get(asked.url, "query", query=query, time=f"{end:.0f}")
+        points: Callable[[Json], Sequence[Sequence[Any]]] = lambda row: [row["value"]]  # noqa: E731
+    else:
+        rows = _get(asked.url, "query_range", query=query, start=f"{begin:.0f}", end=f"{end:.0f}", step=f"{STEP}")
+        points = lambda row: row["values"]  # noqa: E731
+    found = []
+    for row in rows:
+        name = legend(target.get("legendFormat", ""), row["metric"], "")
+        known = [(float(when), float(value)) for when, value in points(row)]
+        if any(math.isfinite(value) for _, value in known):
+            found.append(Series(name, known, row["metric"], target["refId"]))
+    return sorted(found, key=lambda one: one.legend)
+
+
+def _get(url: str, what: str, **parameters: str) -> list[Json]:
+    with urllib.request.urlopen(f"{url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}", timeout=60) as answer:  # noqa: S310
+        found: list[Json] = json.load(answer)["data"]["result"]
     return found
-
-
-def _picture(title: str, axis: str, series: dict[str, np.ndarray[Any, Any]]) -> str:
-    first = min(values[0, 0] for values in series.values())
-    band = ("expected, 95 %", "expected, median")
-    lines = []
-    for number, (name, values) in enumerate(sorted(series.items())[: len(COLOURS)]):
-        if name == band[1] and band[0] in series:
-            continue
-        low = series.get(band[1]) if name == band[0] else None
-        x = values[:, 0] - first
-        below = None if low is None else np.interp(values[:, 0], low[:, 0], low[:, 1])
-        legend = f"{band[1]} to 95 %" if below is not None else name
-        lines.append(Line(name=legend, x=x / 60, y=values[:, 1], low=below, colour=COLOURS[number]))
-    return Chart(title=title, x_name="minutes", y_name=axis, lines=lines).svg()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -41,6 +41,8 @@ class Module:
     renames: tuple[tuple[str, str], ...] = ()
     # Directories of required modules whose YAML files go beside the binaries, as one file: (module, directory, file).
     extras: tuple[tuple[str, str, str], ...] = ()
+    # Build tags; not in the text of a module, so that what has none keeps its key.
+    tags: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def dir(self) -> Path:
@@ -75,7 +77,12 @@ PROMETHEUS_OPERATOR = Module(
         ),
     ),
 )
-PROMETHEUS = Module("prometheus", "Prometheus with Kubernetes discovery (about 7 minutes of processor time)")
+PROMETHEUS = Module(
+    "prometheus",
+    "Prometheus with Kubernetes discovery (about 7 minutes of processor time)",
+    # Without the client libraries of some twenty clouds, whose discovery nobody uses here.
+    tags=("remove_all_sd", "enable_kubernetes_sd"),
+)
 KUBE_SCORE = Module("kube-score", "kube-score")
 S3 = Module("s3", "versitygw, an S3 server for tests (about a minute on 2 cores)")
 
@@ -107,6 +114,7 @@ def linker_flags(module: Module) -> str:
 def module_key(module: Module, *, go_version: str) -> str:
     """A key of everything that decides the binaries of a module."""
     digest = hashlib.sha256(f"{go_version}\n{linker_flags(module)}\n{module}\n".encode())
+    digest.update(",".join(module.tags).encode())
     for path in sorted(path for path in module.dir.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(module.dir)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -234,6 +242,7 @@ def _build(module: Module, *, version: str, count: str, progress: Progress) -> N
     progress.say(f"building {module.what} ({count})")
     started = progress.elapsed_seconds
     flags = ["-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", linker_flags(module)]
+    flags += ["-tags", ",".join(module.tags)] if module.tags else []
     command = ["go", "build", "-v", *flags, "-o", f"{temporary}/", *module.packages]
     _run_go(command, module=module, progress=progress)
     for old, new in module.renames:

@@ -6,6 +6,9 @@ a variable, `$__rate_interval` in every rate; tests/unit/alerting/test_dashboard
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from grafana_foundation_sdk.builders import common, statushistory, timeseries
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.builders import prometheus as p
@@ -92,13 +95,7 @@ def lines(
         .height(8)
         .fill_opacity(10)
         .show_points(cm.VisibilityMode.NEVER)
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(cm.LegendDisplayMode.TABLE)
-            .placement(cm.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs(["lastNotNull", "max"])
-        )
+        .legend(_legend(ranked=any("{{" in name for _, name in queries)))
         .tooltip(common.VizTooltipOptions().mode(cm.TooltipDisplayMode.MULTI).sort(cm.SortOrder.DESCENDING))
     )
     if stacked:
@@ -106,6 +103,25 @@ def lines(
     for number, (expression, legend) in enumerate(queries):
         panel = panel.with_target(query(expression, legend).ref_id(chr(ord("A") + number)))
     return panel
+
+
+def _legend(*, ranked: bool) -> common.VizLegendOptions:
+    """Last value and maximum of each curve; `ranked`: the largest first, where the names are not ours to order."""
+    made = (
+        common.VizLegendOptions()
+        .display_mode(cm.LegendDisplayMode.TABLE)
+        .placement(cm.LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs(["lastNotNull", "max"])
+    )
+    return made.sort_by("Last *").sort_desc(True) if ranked else made
+
+
+def largest(count: int, expression: Callable[[str], str]) -> str:
+    """The curves of those that have the largest values at the end of what is shown, so that a fleet of thousands stays
+    readable. The expression is given what follows each of its selectors. A plain topk chooses anew at each moment and
+    draws pieces of curves."""
+    return f"{expression('')} and topk({count}, {expression(' @ end()')})"
 
 
 def limit_line(panel: timeseries.Panel, legend: str) -> timeseries.Panel:
@@ -127,16 +143,18 @@ def band(panel: timeseries.Panel, *, low: str, high: str) -> timeseries.Panel:
     ).override_by_name(low, [dm.DynamicConfigValue(id_val="custom.fillOpacity", value=0)])
 
 
-def heat(title: str, description: str, expression: str, legend: str, *, unit: str) -> statushistory.Panel:
-    """A row for each series, its cells the redder the higher the value."""
+def heat(title: str, description: str, expression: str, legend: str, *, unit: str, full: float) -> statushistory.Panel:
+    """A row for each series, its cells the redder the higher the value; red from `full` on. Without a fixed end of the
+    scale the busiest would be red however little it does."""
     return (
         statushistory.Panel()
         .title(title)
         .description(description)
         .datasource(SOURCE)
         .unit(unit)
-        .decimals(2)
+        .decimals(0)
         .min(0)
+        .max(full)
         .span(24)
         .height(9)
         .show_value(cm.VisibilityMode.NEVER)
@@ -154,31 +172,61 @@ def optional(title: str, *panels: Panel) -> d.Row:
 
 
 def number(
-    title: str, description: str, expression: str, *, unit: str = "short", warn: float | None = None, span: int = 4
+    title: str,
+    description: str,
+    expression: str,
+    *,
+    unit: str = "short",
+    warn: float | None = None,
+    legend: str = "",
+    answer: bool = False,
 ) -> stats.Panel:
-    """One number, red from `warn` on."""
+    """One number, red from `warn` on. With a legend that stands there instead; `answer` says no for 0 and yes for 1."""
     steps = [dm.Threshold(value=None, color="green")]
     if warn is not None:
         steps.append(dm.Threshold(value=warn, color="red"))
     thresholds = d.ThresholdsConfig().mode(dm.ThresholdsMode.ABSOLUTE).steps(steps)
-    return (
+    panel = (
         stats.Panel()
         .title(title)
         .description(description)
         .datasource(SOURCE)
         .unit(unit)
-        .span(span)
+        .span(4)
         .height(4)
         .thresholds(thresholds)
-        .with_target(query(expression, "").instant().ref_id("A"))
+        .text_mode(cm.BigValueTextMode.NAME if legend else cm.BigValueTextMode.AUTO)
+        .with_target(query(expression, legend).instant().ref_id("A"))
     )
+    return panel.mappings([NO_OR_YES]) if answer else panel
 
 
-def listing(title: str, description: str, *queries: Query, span: int = 24) -> tables.Panel:
-    """A table, one row per service, one column per query; each row leads to the page of its service."""
-    names = {f"Value #{chr(ord('A') + at)}": legend for at, (_, legend) in enumerate(queries)}
-    names |= {c.SERVICE_NAMESPACE: "Namespace", c.SERVICE: "Service"}
-    organized = {"excludeByName": {"Time": True}, "renameByName": names}
+NO_OR_YES = dm.ValueMap(
+    options={"0": dm.ValueMappingResult(text="no"), "1": dm.ValueMappingResult(text="yes", color="red")}
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: one instant query. `label` shows the text of this label instead of the value."""
+
+    name: str
+    expression: str
+    unit: str = "short"
+    answer: bool = False
+    warn: float | None = None
+    label: str = ""
+
+
+def listing(title: str, description: str, *columns: Column, first: str) -> tables.Panel:
+    """A table, one row per service; each row leads to the page of its service. `first`: the column to sort by,
+    largest first."""
+    values = {f"Value #{chr(ord('A') + at)}": column for at, column in enumerate(columns)}
+    names = {c.SERVICE_NAMESPACE: "Namespace", c.SERVICE: "Service"}
+    names |= {column.label or value: column.name for value, column in values.items()}
+    hidden = {"Time": True} | {value: True for value, column in values.items() if column.label}
+    order = {name: at for at, name in enumerate(names)}
+    organized = {"excludeByName": hidden, "indexByName": order, "renameByName": names}
     chosen = "var-namespace=${__data.fields.Namespace}&var-service=${__data.fields.Service}"
     link = {"title": "Open this service", "url": f"/d/{UIDS['service']}?{chosen}"}
     panel = (
@@ -187,13 +235,31 @@ def listing(title: str, description: str, *queries: Query, span: int = 24) -> ta
         .description(description)
         .datasource(SOURCE)
         .unit("short")
-        .span(span)
+        .span(24)
         .height(9)
+        .sort_by([common.TableSortByFieldState().display_name(first).desc(True)])
         .with_transformation(dm.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(dm.DataTransformerConfig(id_val="organize", options=organized))
         .override_by_name("Service", [dm.DynamicConfigValue(id_val="links", value=[link])])
     )
-    for at, (expression, _) in enumerate(queries):
-        target = query(expression, "").instant().format(pm.PromQueryFormat.TABLE).ref_id(chr(ord("A") + at))
+    for at, column in enumerate(columns):
+        target = query(column.expression, "").instant().format(pm.PromQueryFormat.TABLE).ref_id(chr(ord("A") + at))
         panel = panel.with_target(target)
+        if shown := _shown(column):
+            panel = panel.override_by_name(column.name, shown)
     return panel
+
+
+def _shown(column: Column) -> list[dm.DynamicConfigValue]:
+    """How the cells of a column look where they do not look as all others."""
+    found = []
+    if column.unit != "short":
+        found.append(dm.DynamicConfigValue(id_val="unit", value=column.unit))
+    if column.answer:
+        found.append(dm.DynamicConfigValue(id_val="mappings", value=[NO_OR_YES]))
+    if column.warn is not None:
+        steps = [{"color": "text", "value": None}, {"color": "red", "value": column.warn}]
+        found.append(dm.DynamicConfigValue(id_val="thresholds", value={"mode": "absolute", "steps": steps}))
+    if column.answer or column.warn is not None:
+        found.append(dm.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}))
+    return found

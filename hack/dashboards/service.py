@@ -13,6 +13,11 @@ def said(metric: str) -> str:
     return f"max({metric}{{{OURS}}})"
 
 
+def cut(metric: str) -> str:
+    """At one and a half times maxReplicas: a young forecast expects anything, and would be all that the axis shows."""
+    return f"clamp_max({said(metric)}, 1.5 * scalar({said(c.PODS_MAX)}))"
+
+
 def rate(metric: str, by: str = "model") -> str:
     return f"sum by ({by}) (rate({metric}{{{PODS}}}[{RATE}]))"
 
@@ -36,8 +41,21 @@ def dashboard() -> dm.Dashboard:
     for figure in (
         number("Ready pods", "Pods that serve.", said(c.PODS_READY)),
         number("Wanted pods", "Pods that are wanted now.", said(c.PODS_WANTED)),
-        number("Not ready", "1 while the service is not ready.", f"{said(c.NOT_READY)} or vector(0)", warn=1),
-        number("Autoscaler blind", "1 while it cannot read metrics.", f"{said(c.SCALING_BLIND)} or vector(0)", warn=1),
+        number(
+            "State",
+            "Serving, or why the service is not ready.",
+            f"max by (reason) ({c.NOT_READY}{{{OURS}}})"
+            f' or on () label_replace({said(c.PODS_WANTED)} * 0, "reason", "Serving", "", "")',
+            warn=1,
+            legend="{{reason}}",
+        ),
+        number(
+            "Scaling blind",
+            "Whether the load cannot be read; the number of pods is then held.",
+            f"{said(c.SCALING_BLIND)} or vector(0)",
+            warn=1,
+            answer=True,
+        ),
         number("Cold start p95", "From a pod's creation to ready.", said(c.COLD_START_SECONDS), unit="s"),
         number("Objective", "How fast a request must be answered.", said(c.LATENCY_OBJECTIVE), unit="s"),
     ):
@@ -51,7 +69,8 @@ def dashboard() -> dm.Dashboard:
                 "Mean of each model (queue included), and the 99th and 50th percentile where Triton exports its latency"
                 " histogram. The dashed line is the objective.",
                 (mean, "{{model}} mean"),
-                (f"{quantile(0.99)} or {mean}", "{{model}} p99 (mean without histogram)"),
+                (quantile(0.99), "{{model}} p99"),
+                (quantile(0.5), "{{model}} p50"),
                 (said(c.LATENCY_OBJECTIVE), "objective"),
                 unit="s",
             ),
@@ -129,10 +148,11 @@ def _forecast() -> d.Row:
     expected = lines(
         "Load and forecast",
         "Load in pods' worth of work, and the highest load that is expected until one cold start ahead: median to 95 %."
-        " The load should stay below the upper edge that was drawn one cold start before.",
+        " The load should stay below the upper edge that was drawn one cold start before. Both edges are cut at one and"
+        " a half times maxReplicas: what is above buys no pod.",
         (said(c.LOAD), "load"),
-        (said(c.FORECAST_MEDIAN), "expected, median"),
-        (said(c.FORECAST), "expected, 95 %"),
+        (cut(c.FORECAST_MEDIAN), "expected, median"),
+        (cut(c.FORECAST), "expected, 95 %"),
         unit="short",
     )
     asked = lines(

@@ -54,12 +54,27 @@ class SimulatedGpus:
     def offer(self, resources: dict[str, list[str]]) -> None:
         self._write("plugin.json", {"resources": resources})
 
-    def use(self, used: dict[int, tuple[str, float]]) -> None:
-        """Process ids of the host, each with its device and GiB."""
+    def use(
+        self,
+        used: dict[int, tuple[str, float]],
+        *,
+        busy: dict[int, float] | None = None,
+        limits: dict[str, float] | None = None,
+    ) -> None:
+        """Process ids of the host, each with its device and GiB; the share of time that they keep it busy; and limits
+        in GiB by `DEVICE CGROUP`."""
         processes = [
-            {"pid": pid, "device": device, "usedBytes": int(amount * GIB)} for pid, (device, amount) in used.items()
+            {
+                "pid": pid,
+                "device": device,
+                "usedBytes": int(amount * GIB),
+                **({"busy": busy[pid]} if busy and pid in busy else {}),
+            }
+            for pid, (device, amount) in used.items()
         ]
-        self._write("gpus.json", {"driver": "580.1", "devices": DEVICES, "processes": processes})
+        bounds = {key: int(amount * GIB) for key, amount in (limits or {}).items()}
+        said = {"driver": "580.1", "devices": DEVICES, "processes": processes, "limits": bounds}
+        self._write("gpus.json", said)
 
     def _write(self, name: str, content: Any) -> None:
         partial = self._folder / f".{name}"

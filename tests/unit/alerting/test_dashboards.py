@@ -1,6 +1,6 @@
 """The dashboards as files: the rules of grafana/dashboard-linter, known metrics only, every query parsed by Prometheus.
 
-That every panel shows data is shown under load by `make bench BENCH=alerts` and `python -m bench.panels`.
+That every panel shows data is shown under load by `make bench BENCH=panels`.
 """
 
 from __future__ import annotations
@@ -79,6 +79,16 @@ def test_no_two_panels_of_a_board_have_the_same_title() -> None:
     for name in BOARDS:
         titles = [panel.title for panel in PANELS if panel.board == BOARDS[name]["uid"]]
         assert len(titles) == len(set(titles))
+
+
+def test_a_heat_map_has_a_fixed_scale_and_a_fleet_draws_a_bounded_number_of_curves() -> None:
+    fleet = BOARDS["nereus-fleet"]
+    [heat] = [panel for panel in fleet["panels"] if panel["type"] == "status-history"]
+    assert heat["fieldConfig"]["defaults"]["max"] == 1, "otherwise the busiest of idle services is red"
+    for panel in fleet["panels"]:
+        if panel["type"] in ("timeseries", "status-history"):
+            assert "topk(" in panel["targets"][0]["expr"], panel["title"]
+            assert "@ end()" in panel["targets"][0]["expr"], "topk by itself chooses anew at each moment"
 
 
 @needs_promtool
