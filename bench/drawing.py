@@ -24,7 +24,7 @@ WIDTH = 24 * COLUMN
 HEAD = 26
 LEGEND_ROW = 15
 LETTER = 5.6
-COLOURS = ("#3f8f3f", "#e0a800", "#3274d9", "#e0752d", "#c4162a", "#8f3bb8", "#37872d", "#1f60c4", "#fa6400", "#705da0")
+COLOURS = ("#3f8f3f", "#e0a800", "#3274d9", "#e0752d", "#8f3bb8", "#1aa6a6", "#d6568c", "#7a5c3a", "#5a6b7b", "#9bbf3b")
 NAMED = {"green": "#2f8f3a", "red": "#c4162a", "text": "#222", "blue": "#3274d9"}
 SCALE = ((0.0, (91, 170, 96)), (0.5, (240, 208, 76)), (1.0, (205, 52, 58)))
 """Green, yellow, red: where Grafana's continuous-GrYlRd starts, turns and ends."""

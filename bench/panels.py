@@ -102,14 +102,14 @@ def _look(board: Json, asked: Asked, owners: Mapping[str, str], folder: Path | N
         closed += [{**row, "gridPos": {**row["gridPos"], "y": row["panels"][0]["gridPos"]["y"] - 1}}, *row["panels"]]
     if folder is None:
         return
-    about = f" ({asked.namespace}/{asked.service})" if name == "service" else ""
-    for suffix, panels in (("", shown), ("-more", closed)):
+    about = {"": f" ({asked.namespace}/{asked.service})" if name == "service" else "", "-more": ", closed rows"}
+    rows = [panel["gridPos"]["y"] for panel in shown if panel["type"] == "row"]
+    first = [panel for panel in shown if panel["gridPos"]["y"] < rows[1]] if name == "fleet" else []
+    for suffix, panels in (("", shown), ("-glance", first), ("-more", closed)):
         if panels:
             path = folder / f"dashboard-{name}{suffix}.svg"
-            path.write_text(
-                picture(f"{board['title']}{about if not suffix else ', closed rows'}", panels, answers, span=asked.span)
-                + "\n"
-            )
+            title = f"{board['title']}{about.get(suffix, '')}"
+            path.write_text(picture(title, panels, answers, span=asked.span) + "\n")
             sys.stdout.write(f"{path}: {path.stat().st_size / 1000:.0f} kB\n")
 
 

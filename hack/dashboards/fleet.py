@@ -88,15 +88,16 @@ def dashboard() -> dm.Dashboard:
         board.with_panel(figure)
     pairs = ((c.NAMESPACE, c.SERVICE_NAMESPACE), (c.POD_SERVICE, c.SERVICE))
     slow = f"max by ({BY}) ({relabelled(mean(), *pairs)})"
+    none = f"or 0 * {wanted}"
     trouble = (
-        f"clamp_max({missing}, 1) + {at_max} + ({said(c.SCALING_BLIND)} or 0 * {wanted})"
-        f" + ({slow} > bool {said(c.LATENCY_OBJECTIVE)} or 0 * {wanted})"
+        f"({said(c.NOT_READY)} {none}) + clamp_max({missing}, 1) + {at_max} + ({said(c.SCALING_BLIND)} {none})"
+        f" + ({slow} > bool {said(c.LATENCY_OBJECTIVE)} {none})"
     )
     board.with_panel(
         listing(
             "Every service",
-            "Those with most trouble first: pods missing, at maxReplicas, blind, slower than the objective count one"
-            " each. The name opens the service's own dashboard.",
+            "Those with most trouble first: not ready, pods missing, at maxReplicas, blind, slower than the objective"
+            " count one each. The name opens the service's own dashboard.",
             Column("Trouble", trouble, warn=1),
             Column("Why not ready", f"max by ({BY}, reason) ({c.NOT_READY}{{{OURS}}})", label="reason"),
             Column("Missing", missing, warn=1),

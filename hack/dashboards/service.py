@@ -14,8 +14,8 @@ def said(metric: str) -> str:
 
 
 def cut(metric: str) -> str:
-    """At one and a half times maxReplicas: a young forecast expects anything, and would be all that the axis shows."""
-    return f"clamp_max({said(metric)}, 1.5 * scalar({said(c.PODS_MAX)}))"
+    """At twice maxReplicas: a young forecast expects anything, and would be all that the axis shows."""
+    return f"clamp_max({said(metric)}, 2 * scalar({said(c.PODS_MAX)}))"
 
 
 def rate(metric: str, by: str = "model") -> str:
@@ -148,8 +148,8 @@ def _forecast() -> d.Row:
     expected = lines(
         "Load and forecast",
         "Load in pods' worth of work, and the highest load that is expected until one cold start ahead: median to 95 %."
-        " The load should stay below the upper edge that was drawn one cold start before. Both edges are cut at one and"
-        " a half times maxReplicas: what is above buys no pod.",
+        " The load should stay below the upper edge that was drawn one cold start before. Both edges are cut at twice"
+        " maxReplicas: what is above buys no pod.",
         (said(c.LOAD), "load"),
         (cut(c.FORECAST_MEDIAN), "expected, median"),
         (cut(c.FORECAST), "expected, 95 %"),
