@@ -12,6 +12,13 @@ from tests import tiers
 from tests.tiers import CannotPrepareError, Tier
 
 
+@pytest.fixture(autouse=True)
+def _bare_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs inside these tests load no plug-ins: they need none, and loading them is most of what a run costs."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "")
+
+
 def tier(tmp_path: Path, body: str, *, lack: str | None = None, trouble: str = "", second_look: int = 0) -> Tier:
     """A tier whose only file has this content."""
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
