@@ -21,6 +21,7 @@ import urllib3
 import yaml
 
 Json = dict[str, Any]
+LOOK_SECONDS = 0.1
 
 MODEL_SERVICES = "/apis/serving.nereus.dev/v1alpha1/namespaces/{namespace}/modelservices"
 _MEDIA_TYPES = {"POST": "application/json", "PUT": "application/json", "PATCH": "application/merge-patch+json"}
@@ -113,4 +114,4 @@ def eventually(look: Callable[[], str | None], *, seconds: float = 30.0) -> None
     deadline = time.monotonic() + seconds
     while (lack := look()) is not None:
         assert time.monotonic() < deadline, f"after {seconds:.0f} s: {lack}"
-        time.sleep(0.05)
+        time.sleep(LOOK_SECONDS)

@@ -19,6 +19,8 @@ import nereus
 from nereus.api.protocol import PATH_STATE, PLAN_KEY, ModelPlan, Plan, PodReport, digest, model_key
 from tests.harness.tritonserver import free_ports
 
+LOOK_SECONDS = 0.1
+"""Between two looks: fifty a second took more processor time than what was looked at."""
 _PROGRAM = "import sys; from nereus.sidecar.main import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -104,7 +106,7 @@ class SidecarProcess:
                 if condition():
                     return
             assert self.process is None or self.process.poll() is None, f"the sidecar ended:\n{self.tail()}"
-            time.sleep(0.02)
+            time.sleep(LOOK_SECONDS)
         state = ""
         with contextlib.suppress(OSError):
             state = self.get(PATH_STATE, seconds=5)[1]

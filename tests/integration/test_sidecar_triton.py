@@ -342,6 +342,7 @@ def test_a_sidecar_that_restarts_touches_nothing_that_is_served(pod: Pod) -> Non
     pod.serve("m")
     pod.start()
     pod.until(pod.ready)
+    pod.until(lambda: pod.sidecar.report().ready_at is not None)  # noted a moment after it is answered
     before = pod.sidecar.report()
     config = (pod.sidecar.repository / "m/config.pbtxt").stat().st_mtime_ns
     pod.sidecar.stop()
