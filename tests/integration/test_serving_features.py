@@ -123,8 +123,8 @@ MODELS = [
     model("plain"),
     model("turns", instances={"count": 4, "rateLimiter": LIMITER}),
     model("free", instances={"count": 4}),
-    sums("direct", {"strategy": "Direct", "maxIdle": "1500ms"}, instances={"count": 2}),
-    sums("oldest", {"strategy": "Oldest", "maxCandidates": 3, "maxIdle": "1500ms"}, instances={"count": 2}),
+    sums("direct", {"strategy": "Direct", "maxIdle": "30s"}, instances={"count": 2}),
+    sums("oldest", {"strategy": "Oldest", "maxCandidates": 3, "maxIdle": "30s"}, instances={"count": 2}),
     sums("impatient", {"maxIdle": "300ms"}),
 ]
 CODE = {
@@ -212,7 +212,7 @@ def continue_with(
 def test_requests_of_a_sequence_reach_the_instance_that_knows_it(running: Running, name: str, told: Json) -> None:
     """Two instances each keep their own sums: a request that went to the other one would be answered wrongly."""
     batcher = running.client.get_model_config(name)["sequence_batching"]
-    assert int(batcher["max_sequence_idle_microseconds"]) == 1_500_000
+    assert int(batcher["max_sequence_idle_microseconds"]) == 30_000_000
     [(chosen, settings)] = told.items()
     assert settings.items() <= batcher[chosen].items()
     kinds = {one["name"]: one["control"][0]["kind"] for one in batcher["control_input"]}
@@ -261,4 +261,5 @@ def test_instances_that_share_a_resource_take_turns(running: Running) -> None:
     [group] = running.client.get_model_config("turns")["instance_group"]
     assert group["rate_limiter"] == LIMITER
     assert seconds_of_four_at_once(running, "turns") >= 4 * 0.3
-    assert seconds_of_four_at_once(running, "free") < 4 * 0.3
+    # Beside each other: on a busy machine not at every try, one after the other never.
+    running.sidecar.until(lambda: seconds_of_four_at_once(running, "free") < 4 * 0.3, seconds=120)
