@@ -23,11 +23,13 @@ class Leases:
         self.lease: dict[str, Any] | None = None
         self.broken = False
         self.version = 0
+        self.looks = 0
 
     async def answer(self, seen: Seen) -> web.Response:
         if self.broken:
             return refusal(403, "Forbidden", "broken")
         if seen.method == "GET":
+            self.looks += 1
             return web.json_response(self.lease) if self.lease else refusal(404, "NotFound", "no lease")
         known = (self.lease or {}).get("metadata", {}).get("resourceVersion")
         if (seen.method == "POST") == (self.lease is not None) or (
@@ -105,8 +107,9 @@ async def test_a_dead_holder_is_replaced_only_after_the_lease_was_seen_unchanged
         run = asyncio.create_task(dead.run())
         await until("first leads", lambda: dead.held)
         run.cancel()
+        looks = leases.looks
         other = asyncio.create_task(second.run())
-        await asyncio.sleep(0.05)
+        await until("the second has seen the lease", lambda: leases.looks >= looks + 3)
         clock.now += LEASE_SECONDS - 0.5
         await asyncio.sleep(0.1)
         assert not second.held, "took over too early"
