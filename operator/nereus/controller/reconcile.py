@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,13 +18,12 @@ from nereus import rendering
 from nereus.alerting import rules
 from nereus.alerting.thresholds import thresholds
 from nereus.api import names, service
-from nereus.api.conditions import Truth
 from nereus.api.decision import ScalingDecision
 from nereus.api.manifests import Manifest, identity
 from nereus.api.problems import InvalidSpecError
-from nereus.api.reasons import ConditionType, Reason
+from nereus.api.reasons import Reason
 from nereus.api.service import ModelService
-from nereus.controller import replicas
+from nereus.controller import pace, replicas
 from nereus.controller.apply import REPLICAS, Applier, LeavingError, RefusedError
 from nereus.controller.errors import ApiError, ConflictError, NotFoundError, UnavailableError
 from nereus.controller.events import EventPoster
@@ -48,15 +46,11 @@ from nereus.controller.statuswriter import StatusWriter
 from nereus.controller.store import Key, Store, service_owner
 from nereus.diagnosis import gpu, report, story
 from nereus.diagnosis.alerts import AlertsInUse, Loading
-from nereus.diagnosis.reading import instant, items, mapping, number
+from nereus.diagnosis.reading import mapping, number
 from nereus.diagnosis.world import ApplyFailure, TemplateInUse, World
 from nereus.workload import keeping
 from nereus.workload.settings import Settings, absent_strategy
 
-RESYNC_SECONDS = 600.0
-SILENCE_SECONDS = 60.0
-SOONEST_SECONDS, LATEST_SECONDS = 1.5, 15.0
-"""How soon a service that is not settled is looked at again: often at first, less often the longer it takes."""
 REPORT_WAIT_SECONDS = 15.0
 """Longer than it takes to hear a pod or to give up on it; both wake the service by themselves."""
 RULES_AGAIN_SECONDS = 60.0
@@ -143,11 +137,11 @@ class Reconciler:
             return await self._tell(resource, previous, status, Outcome("invalid"))
         made = Made() if wished.suspended else await self._make(wished, staged.rendered)
         pods = self._pods(key)
-        self.pods.watch(key, pods, settled=_settled(previous) and staged.stage.following is None)
+        self.pods.watch(key, pods, settled=pace.settled(previous) and staged.stage.following is None)
         if not wished.suspended:
             await self.staging.restart(wished, staged.stage)
             await self.staging.tell(key, pods, staged.stage)
-        if self.pods.unasked(key, tries=WAITED_TRIES if _settled(previous) else 1):
+        if self.pods.unasked(key, tries=WAITED_TRIES if pace.settled(previous) else 1):
             return Outcome("waiting", REPORT_WAIT_SECONDS)  # an operator that just started knows no report yet
         world = World.read(
             wished,
@@ -186,7 +180,7 @@ class Reconciler:
         """Whether this is the first look of an operator that just started at a service that was well, whose pods are
         yet to be asked: a second later everything is looked at once, and not twice (half of what a start cost)."""
         unchanged = previous.get("observedGeneration") == resource["metadata"]["generation"]
-        if not unchanged or self.pods.knows(key) or not _settled(previous):
+        if not unchanged or self.pods.knows(key) or not pace.settled(previous):
             return False
         self.pods.watch(key, self._pods(key), settled=True)
         return self.pods.unasked(key, tries=WAITED_TRIES)
@@ -354,20 +348,8 @@ class Reconciler:
             return Outcome("gone")
         if wait is None:
             await self.events.post(resource, story.events(previous, status))
-        again = [outcome.again, wait, self._pace(status)]
+        again = [outcome.again, wait, pace.again(status, now=self.now())]
         return Outcome(outcome.word, min(moment for moment in again if moment is not None))
-
-    def _pace(self, status: Mapping[str, Any]) -> float:
-        # Rules and GPU agents are polled, autoscalers are watched: what they say otherwise wakes a service by itself.
-        unknown = {item.get("type") for item in _conditions(status) if item.get("status") == Truth.UNKNOWN}
-        unknown -= {ConditionType.ALERTS_INSTALLED, ConditionType.GPU_MEMORY_ENFORCED}
-        if _settled(status) and unknown <= {ConditionType.SCALING_ACTIVE}:
-            # An autoscaler that says nothing is blind after a grace, which no event tells.
-            pause = SILENCE_SECONDS if unknown else RESYNC_SECONDS
-            return pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads work, guards nothing
-        since = instant(_condition(status, ConditionType.READY).get("lastTransitionTime"))
-        age = (self.now() - since).total_seconds() if since else 0.0
-        return min(max(SOONEST_SECONDS, age / 20), LATEST_SECONDS)
 
     def _pods(self, key: Key) -> list[Manifest]:
         """The pods of the Deployment; a pod that somebody labelled like ours is none of them."""
@@ -404,18 +386,3 @@ def _made_by_deployment(pod: Mapping[str, Any], name: str) -> bool:
         reference.get("kind") == "ReplicaSet" and str(reference.get("name", "")).startswith(f"{name}-")
         for reference in references
     )
-
-
-def _condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
-    return next((item for item in _conditions(status) if item.get("type") == kind.value), {})
-
-
-def _conditions(status: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return items(status.get("conditions"))
-
-
-def _settled(status: Mapping[str, Any]) -> bool:
-    """Whether nothing is under way that is worth a look every few seconds."""
-    ready = _condition(status, ConditionType.READY).get("status") == Truth.TRUE.value
-    moving = _condition(status, ConditionType.PROGRESSING).get("status") == Truth.TRUE.value
-    return ready and not moving
