@@ -21,7 +21,7 @@ def status(others: Mapping[str, str] | None = None, *, ready: str = "True", sinc
     return {"conditions": [first, *({"type": name, "status": value} for name, value in (others or {}).items())]}
 
 
-@pytest.mark.parametrize("kind", [kind.value for kind in pace.TOLD])
+@pytest.mark.parametrize("kind", sorted(kind.value for kind in pace.TOLD))
 def test_what_tells_by_itself_is_not_asked_for(kind: str) -> None:
     """A forecast is learning for a day: looked at every 15 s, thousands of new services would leave time for nothing
     else."""
