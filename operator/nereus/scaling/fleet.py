@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nereus.scaling import decision
-from nereus.scaling.arrays import Bools, Floats, Ints, pack_all, unpack_all
+from nereus.scaling.arrays import Bools, Floats, Ints, Singles, pack_all, unpack_all
 from nereus.scaling.constant import Constant
 from nereus.scaling.features import DAY_LAGS
 from nereus.scaling.forecaster import Forecaster
@@ -30,7 +30,10 @@ HEADROOM_WAITS, HEADROOM_MOST = 2.0, 0.35
 BEYOND, BEYOND_YOUNG = 1.7, 3.0
 """How far above the highest load ever seen (on the first day) the tails of the forecast are believed."""
 FADE_HIGHEST = 1 - 1e-5
+"""Of the highest load ever seen, at each tick."""
 SCRAPE_SECONDS = 15.0
+OTHER_UNITS = 2.0
+"""A capacity that changed by this factor is another one: what was forecast in replicas meant something else."""
 SETTLING_MINUTES = 5
 """A service without a past gives nothing away in its first minutes."""
 TRUSTED_COVERAGE, TRUST_AFTER = 0.8, 60
@@ -115,7 +118,7 @@ class FleetPolicy:
         load, late = self._take_in(seen)
         if minute > self._memory.minute:
             self._turn_minute(minute, most, utc_offset)
-        rate = load * self.capacity
+        rate = np.where(load == 0, 0.0, load * self.capacity)
         self.highest = np.fmax(self.highest * FADE_HIGHEST, np.nan_to_num(rate))
         self._memory.raise_to(rate)
         self._accumulate(load, late)
@@ -172,7 +175,10 @@ class FleetPolicy:
     def _take_in(self, seen: FleetObservation) -> tuple[Floats, Floats]:
         """Keeps what is known about the services; returns load in replica-equivalents and lateness, cleaned."""
         usable = np.isfinite(seen.capacity) & (seen.capacity > 0)
-        self.capacity = np.where(usable, np.clip(seen.capacity, 1e-6, 1e9), self.capacity)
+        capacity = np.where(usable, np.clip(seen.capacity, 1e-6, 1e9), self.capacity)
+        # A forecast in other units is not judged; the first capacity of all is such a change.
+        self._forecaster.forget_made(usable & ~(np.abs(np.log(capacity / self.capacity)) < np.log(OTHER_UNITS)))
+        self.capacity = capacity
         usable = np.isfinite(seen.cold_start) & (seen.cold_start > 0)
         self.cold_start = np.where(usable, seen.cold_start, self.cold_start)
         fewer = (seen.starting <= 0) | (seen.ready > self.ready)
@@ -181,8 +187,8 @@ class FleetPolicy:
         counted = np.minimum(seen.ready, 1_000_000)
         self.ready = np.where(seen.ready >= 0, counted, np.maximum(self.previous - self.starting, 0))
         self.stuck_since = np.where(fewer, np.nan, np.where(np.isfinite(self.stuck_since), self.stuck_since, seen.time))
-        usable = np.isfinite(seen.load) & (seen.load >= 0) & np.isfinite(self.capacity)
-        load = np.where(usable, np.minimum(seen.load, 1e12), np.nan) / self.capacity
+        usable = np.isfinite(seen.load) & (seen.load >= 0) & (np.isfinite(self.capacity) | (seen.load == 0))
+        load = np.where(usable, np.minimum(seen.load, 1e12), np.nan) / np.nan_to_num(self.capacity, nan=np.inf)
         # Without measured lateness, the share of looks at which the queue was too long says the same, coarsely.
         wait = seen.queue / np.maximum(self.ready * np.maximum(self.capacity, 1e-6), 1e-9)
         looked = np.where(np.isfinite(wait) & (self.ready > 0), wait > self._latency * WAIT_SHARE, np.nan)
@@ -196,6 +202,11 @@ class FleetPolicy:
         smooth = np.where(np.isfinite(load), before + weight * (load - before), np.nan)
         self.smooth = np.where(np.isfinite(smooth), smooth, self.smooth)
         return smooth, late
+
+    def _units(self, services: Ints) -> Singles:
+        """Inferences per second of one replica. Infinite while that is unknown: in replicas the past then says nothing,
+        rather than a number that would be as wrong as the guess."""
+        return np.nan_to_num(self.capacity[services], nan=np.inf).astype(np.float32)
 
     def _leads(self) -> Floats:
         return np.where(np.isfinite(self.cold_start), np.clip(self.cold_start, 1, 900), DEFAULT_COLD_START)
@@ -263,7 +274,7 @@ class FleetPolicy:
         if self.todo >= self._count:
             self.todo_minute = -1
         lead = self._leads()[services]
-        capacity = np.nan_to_num(self.capacity[services], nan=1.0).astype(np.float32)
+        capacity = self._units(services)
         self._forecaster.learn(self._memory, minute, services, cold_start=lead, capacity=capacity)
         start, keep = self._forecast(services, minute, most, remember=True)
         highest = self._memory.at(np.full((1, len(services)), minute), services)[0] / capacity
@@ -289,7 +300,7 @@ class FleetPolicy:
         )
 
     def _forecast(self, services: Ints, minute: int, most: Ints, *, remember: bool) -> tuple[Floats, Floats]:
-        capacity = np.nan_to_num(self.capacity[services], nan=1.0).astype(np.float32)
+        capacity = self._units(services)
         outlook = self._forecaster.forecast(
             self._memory,
             minute,
@@ -334,6 +345,9 @@ class FleetPolicy:
         if self._memory.minute < 0 and len(minutes):
             self._memory.advance(int(minutes.max()) + 1)
         self._memory.put(service, minutes, rates)
+        ticks_ago = np.maximum(self._memory.minute - minutes, 0) * (60 / SCRAPE_SECONDS)
+        highest = np.nan_to_num(rates * FADE_HIGHEST**ticks_ago).max(initial=0.0)
+        self.highest[service] = max(float(self.highest[service]), float(highest))
 
     def _parts(self) -> tuple[object, ...]:
         """Whatever has state."""

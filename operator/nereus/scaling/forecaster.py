@@ -95,6 +95,10 @@ class Forecaster:
             self.regression.solve(rows[due])
         self._judge(services, made % KEPT, truth[len(services) :], usable[len(services) :])
 
+    def forget_made(self, services: Bools) -> None:
+        """Forecasts that were made for these services and not judged yet are never judged."""
+        self.made[:, services] = -1
+
     def _judge(self, services: Ints, slot: Ints, truth: Singles, usable: Bools) -> None:
         services, slot, truth = services[usable], slot[usable], truth[usable]
         inside = truth <= self.bounds[slot, services]

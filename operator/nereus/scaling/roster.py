@@ -133,8 +133,7 @@ class Roster:
         ready, starting = np.zeros(self._size, np.int64), np.zeros(self._size, np.int64)
         for name, (goal, seen) in services.items():
             column = self._entries[name].column
-            # Without any load nothing was measured yet; then any capacity says the same: no load.
-            capacity = goal.capacity or seen.capacity or (1.0 if seen.rate == 0 else None)
+            capacity = goal.capacity or seen.capacity
             ready[column], starting[column] = seen.ready, seen.starting
             rows["load"][column] = _number(seen.rate if _usable(seen, capacity) else None)
             rows["queue"][column] = _number(seen.queue)
@@ -232,8 +231,10 @@ class Roster:
 
 def _usable(seen: Seen, capacity: float | None) -> bool:
     """Whether a load may be decided upon: one that may be too low only when it is more than what is there."""
-    if seen.rate is None or not capacity:
+    if seen.rate is None:
         return False
+    if not capacity:  # without any load nothing was measured yet, and any capacity says the same: no load
+        return seen.rate == 0 and seen.may_lower
     return seen.may_lower or seen.rate / capacity > seen.ready + seen.starting
 
 

@@ -153,3 +153,43 @@ def test_a_service_that_never_got_data_keeps_what_it_has() -> None:
     decision = cluster.run(30, one(Seen(ready=4, starting=0, metrics="NotConfigured", fault=True, may_lower=False)))
     assert decision["ns", "a"].replicas == 4
     assert not decision["ns", "a"].known
+
+
+def daily(cluster: Cluster) -> tuple[list[int], list[float]]:
+    """The past of a service that is busy from nine to ten every day, at 350 inferences per second, and idle else."""
+    now = round(cluster.now / 60)
+    minutes = list(range(now - 10 * 1440, now))
+    return minutes, [350.0 if 540 <= minute % 1440 < 600 else 0.0 for minute in minutes]
+
+
+def at_half_past_eight() -> Cluster:
+    cluster = Cluster()
+    cluster.now = START + 8.5 * 3600
+    return cluster
+
+
+def test_a_past_that_was_read_is_believed_as_one_that_was_lived_through() -> None:
+    """An operator that was restarted in the night still has the pods of the morning there in time."""
+    cluster, idle = at_half_past_eight(), one(replace(GOOD, rate=0.0))
+    cluster.run(1, idle)
+    cluster.roster.learn_past(("ns", "a"), *daily(cluster))
+    assert cluster.run(19, idle)["ns", "a"].replicas == 1
+    assert cluster.run(9, idle)["ns", "a"].replicas >= 4
+
+
+def test_a_past_says_nothing_in_replicas_before_the_capacity_is_known() -> None:
+    """The status that told it is gone when a service was deleted and made again; its past in Prometheus is not."""
+    unknown, idle = replace(GOAL, capacity=None), replace(GOOD, rate=0.0)
+    told, asked = at_half_past_eight(), at_half_past_eight()
+    shown = {}
+    for cluster, goal in ((told, GOAL), (asked, unknown)):
+        cluster.run(1, one(idle, goal))
+        cluster.roster.learn_past(("ns", "a"), *daily(cluster))
+        shown[id(cluster)] = cluster.run(28.5, one(idle, goal))["ns", "a"]
+    assert shown[id(told)].replicas >= 4
+    assert shown[id(asked)].replicas == 1
+    assert shown[id(asked)].forecast_high == pytest.approx(0.0, abs=0.2)
+    busy = replace(GOOD, rate=350.0, capacity=100.0)
+    known, learned = told.run(15, one(busy))["ns", "a"], asked.run(15, one(busy, unknown))["ns", "a"]
+    assert known.forecast_high is not None
+    assert learned.forecast_high == pytest.approx(known.forecast_high, rel=0.25)
