@@ -206,7 +206,7 @@ class FleetPolicy:
     def _units(self, services: Ints) -> Singles:
         """Inferences per second of one replica. Infinite while that is unknown: in replicas the past then says nothing,
         rather than a number that would be as wrong as the guess."""
-        return np.nan_to_num(self.capacity[services], nan=np.inf).astype(np.float32)
+        return np.asarray(np.nan_to_num(self.capacity[services], nan=np.inf), np.float32)
 
     def _leads(self) -> Floats:
         return np.where(np.isfinite(self.cold_start), np.clip(self.cold_start, 1, 900), DEFAULT_COLD_START)
