@@ -19,6 +19,8 @@ pytestmark = pytest.mark.usefixtures("sidecars")
 
 SCALED = {"minReplicas": 2}
 LEASE_SECONDS = 15.0
+GRACE_SECONDS = 25.0
+"""A kubelet kills it after 30 (terminationGracePeriodSeconds of the chart)."""
 Start = Callable[..., Operator]
 
 
@@ -160,7 +162,7 @@ def test_one_of_two_replicas_works_and_the_other_takes_over_at_once_when_it_ends
     services.until_ready()
     assert not second.leads
     assert second.writes() == {}
-    assert first.terminate() < 10
+    assert first.terminate() < GRACE_SECONDS
     began = time.monotonic()
     services.delete("PodDisruptionBudget")
     services.until_true("healed by the other", lambda: services.get("PodDisruptionBudget"), seconds=5)
@@ -220,7 +222,7 @@ def test_sigterm_while_services_are_being_made_ends_cleanly_and_the_next_one_fin
     until_leads(first)
     for number in range(10):
         services.apply(f"s{number}")
-    assert first.terminate() < 10
+    assert first.terminate() < GRACE_SECONDS
     start()
     for number in range(10):
         services.until_ready(f"s{number}")
