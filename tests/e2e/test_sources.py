@@ -17,96 +17,27 @@ import numpy as np
 import pytest
 
 from localcluster.config import DEFAULT_NAME, find_cluster
+from tests.e2e.claims import claim, run_pod
 from tests.e2e.world import DOUBLE, World, model
 
 
 def test_a_model_on_a_claim_is_read_in_place(world: World) -> None:
     """The claim is filled by a pod of its own, as a user would; the volume is a directory of the node."""
-    volume = f"models-{world.namespace}"
-    world.kube.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteMany"],
-                "storageClassName": "",
-                "persistentVolumeReclaimPolicy": "Delete",
-                "claimRef": {"namespace": world.namespace, "name": "models"},
-                "hostPath": {"path": f"/tmp/nereus-e2e/{volume}", "type": "DirectoryOrCreate"},
-            },
-        },
-        namespace=world.namespace,
-    )
-    try:
-        world.kube.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "models"},
-                "spec": {
-                    "accessModes": ["ReadWriteMany"],
-                    "storageClassName": "",
-                    "volumeName": volume,
-                    "resources": {"requests": {"storage": "1Gi"}},
-                },
-            },
-            namespace=world.namespace,
-        )
+    with claim(world, sweep="zoo"):
         _fill(world)
         world.apply(models=[model(source="pvc://models/zoo/double")])
         world.wait_ready()
         assert np.array_equal(world.infer(), [[2.0, 4.0]])
-    finally:
-        _run_pod(world, "sweep", "rm -rf /claim/zoo")
-        world.kube.kubectl("delete", "pv", volume, "--wait=false")
 
 
 def _fill(world: World) -> None:
     encoded = base64.b64encode(DOUBLE.encode()).decode()
-    _run_pod(
+    run_pod(
         world,
         "fill",
         f"mkdir -p /claim/zoo/double/1 && echo {encoded} | base64 -d > /claim/zoo/double/1/model.py"
         " && chmod -R a+rX /claim/zoo",
     )
-
-
-def _run_pod(world: World, name: str, script: str) -> None:
-    """A pod that runs a shell script once, with the claim at /claim; the Triton image has the shell."""
-    operator = world.kube.get("deployment", "nereus", namespace="nereus-system") or {}
-    variables = operator["spec"]["template"]["spec"]["containers"][0]["env"]
-    image = next(item["value"] for item in variables if item["name"] == "NEREUS_TRITON_IMAGE")
-    world.kube.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name},
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [
-                    {
-                        "name": "shell",
-                        "image": image,
-                        "imagePullPolicy": "IfNotPresent",
-                        "command": ["/bin/sh", "-c", script],
-                        "securityContext": {"runAsUser": 0},
-                        "volumeMounts": [{"name": "claim", "mountPath": "/claim"}],
-                    }
-                ],
-                "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "models"}}],
-            },
-        },
-        namespace=world.namespace,
-    )
-
-    def phase() -> str:
-        pod = world.kube.get("pod", name, namespace=world.namespace) or {}
-        return str((pod.get("status") or {}).get("phase"))
-
-    world.wait(lambda: phase() in ("Succeeded", "Failed"), f"pod {name}", seconds=60)
-    assert phase() == "Succeeded", world.kube.kubectl("-n", world.namespace, "logs", name)
 
 
 def test_a_model_behind_https_with_a_private_authority_is_fetched(world: World, tmp_path: Path) -> None:
