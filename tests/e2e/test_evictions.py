@@ -1,12 +1,18 @@
-"""An eviction, which is what `kubectl drain` asks for, under load: nobody loses a request, long ones end; and who gets
-the load."""
+"""A real `kubectl drain` under load: nobody loses a request, long ones end; and who gets the load.
+
+The cluster has one node, so the place for new pods is the drained node itself, opened again in the middle of the drain
+as another node would be. To kubectl, the API server and the kubelet it makes no difference whose node it is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import json
+import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +21,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from demo.kube import CommandError
+from demo.kube import Kube
 from demo.load import tensors
 from tests.e2e.world import DOUBLE, World, X, model
 
@@ -46,17 +52,44 @@ def pool_example() -> ModuleType:
     return module
 
 
-def evict(world: World, pod: str) -> bool:
-    """Asks for an eviction as `kubectl drain` does; False when the disruption budget says not now."""
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": world.namespace}}
-    path = f"/api/v1/namespaces/{world.namespace}/pods/{pod}/eviction"
+class Drain:
+    """`kubectl drain`, as a person types it, for the pods with one label; `said` is what that person reads so far."""
+
+    def __init__(self, kube: Kube, node: str, label: str, log: Path) -> None:
+        self._log = log
+        options = (f"--pod-selector={label}", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [kube.tool("kubectl"), "drain", node, *options],
+                env=kube.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def result(self) -> int | None:
+        """The exit status; None while it goes on."""
+        return self._process.poll()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)
+
+
+@contextmanager
+def drained(kube: Kube, label: str, log: Path) -> Iterator[tuple[str, Drain]]:
+    """The only node, being drained; it takes pods again afterwards, whatever happened."""
+    [node] = json.loads(kube.kubectl("get", "nodes", "-o", "json"))["items"]
+    name = node["metadata"]["name"]
+    drain = Drain(kube, name, label, log)
     try:
-        world.kube.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
-    except CommandError as error:
-        if "disruption budget" not in str(error):
-            raise
-        return False
-    return True
+        yield name, drain
+    finally:
+        drain.end()
+        kube.kubectl("uncordon", name)
 
 
 def names(world: World) -> set[str]:
@@ -82,15 +115,20 @@ def spread(before: dict[str, float], after: dict[str, float]) -> list[float]:
     return sorted(count / sum(counts) for count in counts)
 
 
-def test_an_eviction_loses_nothing_and_long_requests_end(world: World) -> None:
+def test_a_drained_node_loses_no_request_and_waits_until_another_pod_serves(world_alone: World, tmp_path: Path) -> None:
+    world = world_alone
+    if not world.kube.routed:
+        pytest.skip("drains the only node: not on a cluster that others may use")
     world.models_config_map(**{"double.model.py": DOUBLE, "slow.model.py": SLOW})
     world.apply(
         models=[model(), model("slow", source="configmap://models/slow", instances={"count": 2})],
         scaling={"strategy": "Manual", "replicas": 2},
         endpoint={"headless": True},
+        runtime={"podLabels": {"example.com/drained": world.namespace}},
     )
     world.wait_ready()
-    first, second = sorted(pod["metadata"]["name"] for pod in world.pods())
+    before = names(world)
+    assert len(before) == 2
     with (
         world.kube.address("svc", 8001, namespace=world.namespace) as grpc_address,
         world.kube.address("svc", 8000, namespace=world.namespace) as http_address,
@@ -98,19 +136,42 @@ def test_an_eviction_loses_nothing_and_long_requests_end(world: World) -> None:
         world.load(http_address, protocol="http", clients=CLIENTS) as http,
         world.load(grpc_address, protocol="grpc", clients=2, model="slow") as slow,
     ):
-        world.wait(lambda: min(grpc.outcome.answered, http.outcome.answered) > 200, "traffic", seconds=30)
-        assert evict(world, first)
-        assert not evict(world, second), "one at a time: the disruption budget holds the second one"
-        world.wait(lambda: first not in names(world), "the pod gone", seconds=90)
+
+        def answered(after: str, *, more: int) -> None:
+            """So many more requests of each kind, and a long one."""
+            seen = [load.outcome.answered for load in (grpc, http, slow)]
+            wanted = (more, more, 1)
+            world.wait(
+                lambda: all(
+                    load.outcome.answered >= had + further
+                    for load, had, further in zip((grpc, http, slow), seen, wanted, strict=True)
+                ),
+                f"traffic {after}",
+                seconds=60,
+            )
+
+        answered("before", more=200)
+        with drained(world.kube, f"example.com/drained={world.namespace}", tmp_path / "drain.log") as (node, drain):
+            # One pod goes. The one in its place finds no node, so the disruption budget keeps the other.
+            world.wait(lambda: len(before & names(world)) == 1, "the first pod gone", seconds=120)
+            world.wait(lambda: "would violate the pod's disruption budget" in drain.said, "the drain held", seconds=60)
+            assert "node(s) were unschedulable" in world.wait_reason("Unschedulable", seconds=120)
+            answered("while the drain is held", more=100)
+            assert len(before & names(world)) == 1, drain.said
+            assert drain.result() is None, drain.said
+
+            world.kube.kubectl("uncordon", node)
+            world.wait(lambda: drain.result() is not None, "the end of the drain", seconds=180)
+            print(drain.said)
+            assert drain.result() == 0, drain.said
+            assert not before & names(world), drain.said
         world.wait_ready()
-        seen = slow.outcome.answered
-        world.wait(lambda: slow.outcome.answered > seen, "a long request after that", seconds=30)
+        answered("after the drain", more=100)
     print(f"gRPC: {grpc.outcome}\nHTTP: {http.outcome}\nlong gRPC: {slow.outcome}")
     for outcome in (grpc.outcome, http.outcome, slow.outcome):
         assert outcome.failed == 0, outcome.errors[:10]
     assert min(slow.outcome.latencies) >= LONG_SECONDS
-    if world.kube.routed:
-        _one_client_reaches_every_pod(world)
+    _one_client_reaches_every_pod(world)
 
 
 def _one_client_reaches_every_pod(world: World) -> None:
