@@ -23,6 +23,7 @@ from tests.e2e.world import World
 from tests.tiers import ROOT, simulated_gpus
 
 GIB = 2**30
+AGENTS = "app.kubernetes.io/component=gpu-agent"
 LABELS = {
     "nvidia.com/gpu.product": "SIMULATED-SHARED",
     "nvidia.com/gpu.memory": "16384",
@@ -153,10 +154,47 @@ def reasons(world: World, name: str) -> dict[str, str]:
     return {item["reason"]: item["message"] for item in found}
 
 
+def ready_agents(kube: Kube) -> dict[str, str]:
+    """Names of the GPU agents that answer and stay, by uid."""
+    found = {}
+    for pod in kube.items("pods", namespace=NAMESPACE, selector=AGENTS):
+        ready = condition_of(pod, "Ready").get("status") == "True"
+        if ready and not pod["metadata"].get("deletionTimestamp"):
+            found[pod["metadata"]["uid"]] = pod["metadata"]["name"]
+    return found
+
+
+def restart_agent(kube: Kube) -> None:
+    before = ready_agents(kube).keys()
+    kube.kubectl("-n", NAMESPACE, "delete", "pod", "-l", AGENTS, "--wait=false")
+    wait(lambda: (now := ready_agents(kube).keys()) and not now & before, "a new GPU agent", seconds=120)
+
+
+def restart_kubelet() -> None:
+    """As a crash would: nothing is said to anybody, and containers go on."""
+    for command in ("kill", "start"):
+        words = [sys.executable, "-m", "localcluster", command, "--name", DEFAULT_NAME, "kubelet"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def devices_of(world: World, name: str) -> str:
+    """What the kubelet gave to the Triton of a service's pod."""
+    environment = Path(f"/proc/{pid_of(world, name)}/environ").read_bytes().split(b"\0")
+    [given] = [entry for entry in environment if entry.startswith(b"NVIDIA_VISIBLE_DEVICES=")]
+    return given.partition(b"=")[2].decode()
+
+
 def agent_metrics(kube: Kube) -> str:
-    [agent] = kube.items("pods", namespace=NAMESPACE, selector="app.kubernetes.io/component=gpu-agent")
-    name = agent["metadata"]["name"]
+    [name] = ready_agents(kube).values()
     return kube.kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:9410/proxy/metrics")
+
+
+def peak_said(kube: Kube, service: str) -> float:
+    """Bytes of GPU memory that the agent has seen at most in the pods of a service."""
+    family = [line for line in agent_metrics(kube).splitlines() if line.startswith("nereus_gpu_pod_memory_peak_bytes{")]
+    [mine] = [line for line in family if f'modelservice="{service}"' in line]
+    return float(mine.rpartition(" ")[2])
 
 
 def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: World, gpus: SimulatedGpus) -> None:
@@ -169,8 +207,7 @@ def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: Wor
 
     # The strongest was chosen, and the kubelet gave the device of that resource to the container.
     assert world.service("slice")["status"]["gpu"]["mechanism"] == "MIG"
-    environment = Path(f"/proc/{pid_of(world, 'slice')}/environ").read_bytes().split(b"\0")
-    assert b"NVIDIA_VISIBLE_DEVICES=MIG-sim-1" in environment
+    assert devices_of(world, "slice") == "MIG-sim-1"
 
     # Two halves share one GPU; a third is told why it cannot.
     world.apply("three", gpu={"memory": "6Gi", "isolation": "None"})
@@ -179,15 +216,22 @@ def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: Wor
 
     # Nothing is claimed before it is seen; then the agent on the node sees the pod's process on its slice.
     assert condition(world, "slice") == ("Unknown", "LimitNotProven")
-    used = {pid_of(world, "slice"): ("MIG-sim-1", 3.0)}
-    used |= {pid_of(world, name): ("GPU-sim-0", 7.0) for name in ("one", "two")}
-    evicted, stays = only_pod(world, "one")["metadata"]["uid"], only_pod(world, "two")["metadata"]["uid"]
-    gpus.use(used)
+    slice_pid = pid_of(world, "slice")
+    gpus.use({slice_pid: ("MIG-sim-1", 3.0)})
     world.wait(lambda: condition(world, "slice") == ("True", "LimitEnforced"), "a limit that was seen", seconds=120)
     status = world.service("slice")["status"]["gpu"]
     assert (status["observedPeak"], status["simulated"]) == ("3Gi", True)
     # This Triton has no GPU: the model was loaded on the CPU, and that is said.
     assert "runs on the CPU although the pod has a GPU: double" in reasons(world, "slice")["GPUNotUsed"]
+
+    # An agent that starts again has forgotten the peak, and all that follows rests on what it says.
+    gpus.use({slice_pid: ("MIG-sim-1", 2.0)})
+    restart_agent(world.kube)
+    evicted, stays = only_pod(world, "one")["metadata"]["uid"], only_pod(world, "two")["metadata"]["uid"]
+    shares = {pid_of(world, name): ("GPU-sim-0", 7.0) for name in ("one", "two")}
+    gpus.use({slice_pid: ("MIG-sim-1", 2.0), **shares})
+    world.wait(lambda: 'modelservice="two"' in agent_metrics(world.kube), "the new agent's figures", seconds=60)
+    assert peak_said(world.kube, "slice") == 2 * GIB
 
     # The metrics name pod, service and container.
     pod = only_pod(world, "two")["metadata"]["name"]
@@ -211,3 +255,28 @@ def test_gpu_memory_from_the_request_to_the_proof_and_to_the_eviction(world: Wor
     message = world.wait_reason("GPUUnavailable", name="three", seconds=120)
     assert "no node offers nvidia.com/gpu: 1 as it was chosen" in message
     assert condition(world, "slice") == ("True", "LimitEnforced")
+    assert world.service("slice")["status"]["gpu"]["observedPeak"] == "3Gi", "the status has not forgotten"
+
+
+def test_a_kubelet_that_starts_again_gives_no_device_twice(world_alone: World, gpus: SimulatedGpus) -> None:
+    world = world_alone
+    world.models_config_map()
+    world.apply("slice", gpu={"memory": "8Gi"})
+    world.wait_ready("slice", seconds=120)
+    gpus.use({pid_of(world, "slice"): ("MIG-sim-1", 3.0)})
+    before = only_pod(world, "slice")
+
+    # The plug-in registers with the new kubelet: a slice that comes afterwards is offered, and only that one is free.
+    restart_kubelet()
+    gpus.offer({**SHARES, "nvidia.com/mig-1g.10gb": ["MIG-sim-1", "MIG-sim-2"]})
+    world.wait(lambda: gpus.allocatable().get("nvidia.com/mig-1g.10gb") == "2", "the new slice", seconds=120)
+    world.apply("second", gpu={"memory": "8Gi"})
+    world.wait_ready("second", seconds=120)
+    assert (devices_of(world, "slice"), devices_of(world, "second")) == ("MIG-sim-1", "MIG-sim-2")
+
+    # What ran goes on: the same pod and process, its limit seen.
+    world.wait(lambda: condition(world, "slice") == ("True", "LimitEnforced"), "a limit that was seen", seconds=120)
+    world.wait_ready("slice", seconds=120)
+    after = only_pod(world, "slice")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert [status["restartCount"] for status in after["status"]["containerStatuses"]] == [0]
