@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from demo import install
-from demo.kube import CommandError
+from demo.kube import CommandError, Kube, condition_of
 from tests.e2e.world import Json, World, model
 
 pytestmark = pytest.mark.timeout(900)  # it waits for rare things, each for minutes where the machine is busy
@@ -31,8 +33,8 @@ API_SERVICE = "v1beta1.external.metrics.k8s.io"
 
 
 @pytest.fixture(autouse=True)
-def _with_prometheus(world: World) -> None:
-    if not world.kube.routed:
+def _with_prometheus(kube: Kube) -> None:
+    if not kube.routed:
         pytest.skip("needs the local cluster, whose Prometheus the operator reads")
 
 
@@ -72,6 +74,68 @@ def test_a_measured_load_brings_pods_and_the_autoscaler_reads_why_from_the_opera
     assert json.loads(row)["status"]["scaling"]["forecast"] > 0
 
 
+def test_while_no_operator_runs_the_processor_adds_pods_and_none_is_taken_away(world_alone: World) -> None:
+    """Neither then, nor by the first decision of the operator that comes back."""
+    world = world_alone
+    world.models_config_map()
+    world.apply(models=[model(parameters={"rounds": "200"})], scaling={"minReplicas": 1, "maxReplicas": 3})
+    world.wait_ready()
+    world.wait(lambda: reads_decision(world), "the autoscaler to read the decision", seconds=120)
+    with no_operator(world):
+        assert (replicas(world), autoscaler(world)["spec"]["minReplicas"]) == (1, 1)
+        with (
+            world.kube.address("svc", 8001, namespace=world.namespace) as address,
+            world.load(address, protocol="grpc", clients=4) as load,
+        ):
+            world.wait(lambda: replicas(world) > 1, "more pods, for the processor's sake", seconds=180)
+            world.wait(lambda: ready_pods(world) > 1, "two pods to serve", seconds=120)
+            assert autoscaler(world)["spec"]["minReplicas"] == 1, "nobody is there who could have raised the floor"
+        assert load.outcome.failed == 0, load.outcome.errors[:5]
+        # Without load the autoscaler wants fewer again; without the decision it takes none away, and says so.
+        world.wait(lambda: "nereus_replicas" in unread(world), "the autoscaler to miss the decision", seconds=120)
+        kept = replicas(world)
+        assert kept > 1
+    world.wait(lambda: answers(world, times=2) and not unread(world), "decisions again", seconds=180)
+    assert replicas(world) == kept
+    assert autoscaler(world)["spec"]["minReplicas"] == kept
+
+
+@contextmanager
+def no_operator(world: World) -> Iterator[None]:
+    """Every replica of the operator gone; as many as before come back, whatever happened."""
+
+    def scale(count: int) -> None:
+        world.kube.kubectl("-n", install.NAMESPACE, "scale", f"deployment/{install.RELEASE}", f"--replicas={count}")
+
+    deployment = world.kube.get("deployment", install.RELEASE, namespace=install.NAMESPACE)
+    assert deployment is not None
+    scale(0)
+    try:
+        world.wait(lambda: not operators(world), "the end of the operator", seconds=90)
+        yield
+    finally:
+        scale(deployment["spec"]["replicas"])
+        world.kube.kubectl(
+            "-n", install.NAMESPACE, "rollout", "status", f"deployment/{install.RELEASE}", "--timeout=110s"
+        )
+
+
+def replicas(world: World) -> int:
+    deployment = world.kube.get("deployment", "svc", namespace=world.namespace)
+    assert deployment is not None
+    return int(deployment["spec"]["replicas"])
+
+
+def ready_pods(world: World) -> int:
+    return sum(condition_of(pod, "Ready").get("status") == "True" for pod in world.pods())
+
+
+def unread(world: World) -> str:
+    """The autoscaler's words on a metric without which it does not scale; empty while it has them."""
+    active = condition_of(autoscaler(world), "ScalingActive")
+    return str(active["message"]) if active.get("status") == "False" else ""
+
+
 def autoscaler(world: World) -> Json:
     return world.kube.get("hpa", "svc", namespace=world.namespace) or {"spec": {"minReplicas": 0}}
 
@@ -105,6 +169,10 @@ def trusted(world: World) -> set[str]:
 def standbys(world: World) -> list[str]:
     """The operator's pods that do not lead: other tests go on meanwhile."""
     lease = world.kube.get("lease", "nereus-operator", namespace=install.NAMESPACE) or {}
-    pods = world.kube.items("pods", namespace=install.NAMESPACE, selector="app.kubernetes.io/component=operator")
-    names = {pod["metadata"]["name"] for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+    names = {pod["metadata"]["name"] for pod in operators(world) if not pod["metadata"].get("deletionTimestamp")}
     return sorted(names - {lease["spec"]["holderIdentity"]})
+
+
+def operators(world: World) -> list[Json]:
+    """The operator's pods, those on their way out included."""
+    return world.kube.items("pods", namespace=install.NAMESPACE, selector="app.kubernetes.io/component=operator")
