@@ -170,7 +170,9 @@ def _gpu(
 
 
 def _surges(service: ModelService, choice: Choice, ask: Ask, nodes: Sequence[NodeGpus] | None) -> bool:
-    """Whether the nodes could take one pod more than the service may have; yes when that is not known."""
+    """Whether nodes and the limit of GPUs allow one pod more than the service may have; yes when that is not known."""
+    if not service.surge_fits_gpus:
+        return False
     room = units(choice, ask, nodes)
     if room is None or (room == 0 and choice.assumed):
         return True

@@ -54,6 +54,21 @@ def test_what_is_optional_is_there_when_it_is_needed() -> None:
     assert monitored.objects[-1]["kind"] == "PodMonitor"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "pace"),
+    [
+        (10, {"maxUnavailable": 0, "maxSurge": "25%"}),  # 8 pods, and 2 more while they are replaced
+        (9, {"maxUnavailable": 1, "maxSurge": 0}),
+        (4, {"maxUnavailable": 1, "maxSurge": 0}),
+    ],
+)
+def test_a_limit_of_gpus_holds_while_pods_are_replaced(gpus: int, pace: dict[str, Any]) -> None:
+    made = rendered(gpu={}, scaling={"maxReplicas": 8, "limits": {"gpus": gpus}})
+    assert one(made, "Deployment")["spec"]["strategy"]["rollingUpdate"] == pace
+    without = rendered(gpu={}, scaling={"maxReplicas": 8})
+    assert pods(made) == pods(without), "pods are not touched by a limit"
+
+
 def test_a_new_release_changes_no_running_pod_and_says_what_it_would_change() -> None:
     first = rendered()
     after = rendered(NEXT_RELEASE, stored=(revision(first),))

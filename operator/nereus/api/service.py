@@ -30,6 +30,8 @@ from nereus.api.values import Duration
 DEFAULT_CONNECTION_AGE = Duration.of_seconds(30)
 DEFAULT_CONNECTION_GRACE = Duration.of_seconds(10)
 DEFAULT_LATENCY_OBJECTIVE = Duration.of_seconds(LATENCY_SECONDS)
+SURGE_PERCENT = 25
+"""Pods that a rollout adds, of those there are, rounded up: one even for a single one."""
 _NO_RUNTIME, _NO_ENDPOINT, _NO_SCALING, _NO_ALERTS = (
     Runtime.model_construct(),
     Endpoint.model_construct(),
@@ -138,7 +140,26 @@ class ModelService:
 
     @property
     def max_replicas(self) -> int:
-        return self.scaling.max_replicas or self.min_replicas
+        """The most that is declared, as far as it fits into the limit of GPUs."""
+        declared = self.scaling.max_replicas or self.min_replicas
+        return declared if self.gpu_bound is None else min(declared, self.gpu_bound)
+
+    @property
+    def gpu_bound(self) -> int | None:
+        """Pods that fit into scaling.limits.gpus; None without that limit."""
+        limits, gpu = self.scaling.limits, self.spec.gpu
+        return None if limits is None else limits.gpus // ((gpu.count if gpu else None) or 1)
+
+    @property
+    def gpu_limited(self) -> bool:
+        """Whether the limit of GPUs, rather than maxReplicas, is what pods cannot exceed."""
+        return self.gpu_bound is not None and self.gpu_bound < (self.scaling.max_replicas or self.min_replicas)
+
+    @property
+    def surge_fits_gpus(self) -> bool:
+        """Whether the pods that a rollout adds stay within the limit of GPUs, also when all others are there."""
+        surge = -(-self.max_replicas * SURGE_PERCENT // 100)
+        return self.gpu_bound is None or self.max_replicas + surge <= self.gpu_bound
 
     @property
     def manual_replicas(self) -> int:

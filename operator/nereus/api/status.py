@@ -92,8 +92,8 @@ class ScalingStatus(Section):
     desired: int | None = Field(None, description="Pods wanted now.")
     limited_by: Annotated[str, Field(max_length=64)] | None = Field(
         None,
-        description="What held the decision: Nothing, MinReplicas, MaxReplicas, Schedule, PendingReplicas (pods that"
-        " find no node) or UnknownLoad.",
+        description="What held the decision: Nothing, MinReplicas, MaxReplicas, Schedule, GPULimit"
+        " (scaling.limits.gpus), PendingReplicas (pods that find no node) or UnknownLoad.",
     )
     horizon_seconds: Number | None = Field(None, description="How far ahead is forecast, in seconds.")
     forecast_error: Number | None = Field(

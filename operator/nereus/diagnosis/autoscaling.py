@@ -127,4 +127,6 @@ def _decision(autoscaler: Autoscaler, wanted: int) -> str:
 
 def _bounds(world: World) -> str:
     low, high = world.service.min_replicas, world.service.max_replicas
+    if (limits := world.service.scaling.limits) is not None and world.service.gpu_limited:
+        return f"minReplicas {low}, and no more than {high} because of scaling.limits.gpus {limits.gpus}"
     return f"minReplicas and maxReplicas are {low}" if low == high else f"minReplicas {low}, maxReplicas {high}"

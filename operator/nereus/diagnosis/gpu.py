@@ -13,6 +13,7 @@ from nereus.api import names
 from nereus.api.conditions import Condition, Truth
 from nereus.api.protocol import ModelState
 from nereus.api.reasons import ConditionType, Reason
+from nereus.api.service import ModelService
 from nereus.api.spec.gpu import Isolation
 from nereus.api.spec.instances import InstanceKind
 from nereus.api.status import GpuStatus
@@ -230,11 +231,11 @@ def status(world: World, before: GpuStatus | None) -> GpuStatus | None:
         memory=f"{peak or '?'}/{effective or 'no limit'} {choice.strength.word}" if spec.memory or peak else None,
         simulated=simulated or None,
         pending=words.trimmed(gpu.pending, 1000) or None,
-        message=words.trimmed(_message(gpu), 2000),
+        message=words.trimmed(_message(gpu, world.service), 2000),
     )
 
 
-def _message(gpu: GpuWorld) -> str:
+def _message(gpu: GpuWorld, service: ModelService) -> str:
     choice, facts = gpu.choice, mechanism(gpu.choice.mechanism)
     parts = [f"{choice.mechanism} ({choice.strength.word}{f', {choice.detail}' if choice.detail else ''})"]
     if choice.assumed:
@@ -245,7 +246,8 @@ def _message(gpu: GpuWorld) -> str:
     if not facts.isolates_faults:
         parts.append("a fault of another pod on the same GPU can end this one")
     if not gpu.surge:
-        parts.append("the nodes take no further pod, so a rollout takes one pod away before it adds one")
+        who = "the nodes take" if service.surge_fits_gpus else "scaling.limits.gpus allows"
+        parts.append(f"{who} no further pod, so a rollout takes one pod away before it adds one")
     if not facts.proven_on_card:
         parts.append(NOT_ON_A_CARD)
     if gpu.evicted:

@@ -24,7 +24,8 @@ _DAYS = {day: number for number, day in enumerate(Day)}
 @dataclass(frozen=True, kw_only=True)
 class Goal:
     """`latency` and `horizon` in seconds, `violations` a share, `capacity` in inferences per second of one pod; None
-    where it is measured. `schedules` each hold in their own zone; `time_zone` is where the users' days begin."""
+    where it is measured. `gpu_limited`: `max_replicas` is what a limit of GPUs leaves of more. `schedules` each hold in
+    their own zone; `time_zone` is where the users' days begin."""
 
     min_replicas: int
     max_replicas: int
@@ -33,6 +34,7 @@ class Goal:
     capacity: float | None = None
     horizon: float | None = None
     reactive: bool = False
+    gpu_limited: bool = False
     schedules: tuple[tuple[str, Schedule], ...] = ()
     time_zone: str = "UTC"
 
@@ -63,6 +65,7 @@ def goal(service: ModelService) -> Goal:
         capacity=capacity.inferences_per_second if capacity else None,
         horizon=horizon.seconds if horizon else None,
         reactive=service.strategy is Strategy.REACTIVE,
+        gpu_limited=service.gpu_limited,
         schedules=tuple((entry.time_zone, _schedule(entry)) for entry in entries),
         time_zone=entries[0].time_zone if entries else "UTC",
     )

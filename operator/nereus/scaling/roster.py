@@ -166,6 +166,7 @@ class Roster:
         column = entry.column
         least, most = int(leasts[column]), int(mosts[column])
         scheduled = (least, most) != (goal.min_replicas, goal.max_replicas)
+        by_gpu = goal.gpu_limited and most == goal.max_replicas
         capacity = goal.capacity or seen.capacity
         why = explain(
             decided,
@@ -173,7 +174,7 @@ class Roster:
             least=least,
             most=most,
             scheduled=scheduled,
-            by_gpu=False,
+            by_gpu=by_gpu,
             capacity=_number(capacity),
         )
         known = not bool(decided.choice.unknown[column])
@@ -187,7 +188,7 @@ class Roster:
             wanted, limited = max(least, allowed), LimitedBy.PENDING_REPLICAS
         if goal.reactive:
             # What the forecast says about itself is no part of this decision.
-            limited = _clamped(limited, wanted, bounds=(least, most), scheduled=scheduled)
+            limited = _clamped(limited, wanted, bounds=(least, most), scheduled=scheduled, by_gpu=by_gpu)
         told, fault = self._metrics(entry, now, seen)
         last = entry.last
         same = last is not None and (last.replicas, last.limited_by) == (wanted, limited.value)
@@ -238,12 +239,12 @@ def _usable(seen: Seen, capacity: float | None) -> bool:
     return seen.may_lower or seen.rate / capacity > seen.ready + seen.starting
 
 
-def _clamped(limited: LimitedBy, wanted: int, *, bounds: tuple[int, int], scheduled: bool) -> LimitedBy:
+def _clamped(limited: LimitedBy, wanted: int, *, bounds: tuple[int, int], scheduled: bool, by_gpu: bool) -> LimitedBy:
     least, most = bounds
     if limited in (LimitedBy.PENDING_REPLICAS, LimitedBy.UNKNOWN_LOAD):
         return limited
     if wanted >= most:
-        return LimitedBy.SCHEDULE if scheduled else LimitedBy.MAX_REPLICAS
+        return LimitedBy.GPU_LIMIT if by_gpu else LimitedBy.SCHEDULE if scheduled else LimitedBy.MAX_REPLICAS
     return LimitedBy.MIN_REPLICAS if wanted <= least else LimitedBy.NOTHING
 
 
@@ -279,6 +280,7 @@ def _sentence(
         LimitedBy.MIN_REPLICAS: f"held by minReplicas {least}",
         LimitedBy.MAX_REPLICAS: f"limited by maxReplicas {most}",
         LimitedBy.SCHEDULE: f"a schedule allows {least} to {most}",
+        LimitedBy.GPU_LIMIT: f"limited to {most} by scaling.limits.gpus",
         LimitedBy.PENDING_REPLICAS: guard.reason or "pods that do not start hold back more of them",
     }.get(limited)
     sentence = ", ".join(parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from nereus.api import names
 from nereus.api.children import child
 from nereus.api.manifests import Manifest
-from nereus.api.service import ModelService
+from nereus.api.service import SURGE_PERCENT, ModelService
 from nereus.api.values import Json
 
 PROGRESS_DEADLINE_SECONDS = 3600
@@ -21,10 +21,11 @@ MIN_READY_SECONDS = 3
 def deployment(service: ModelService, template: Json, *, surge: bool = True) -> Manifest:
     """The Deployment of a service, with the pod template that is in effect.
 
-    `surge` is False where no node could ever take one pod more than wanted: waiting for it would hang for ever.
+    `surge` is False where no node could ever take one pod more than wanted, for which a rollout would wait for ever, or
+    where a limit of GPUs forbids it.
     """
     # Rounded up, so one more pod than wanted even for a single one; nothing goes before it is replaced.
-    pace = {"maxUnavailable": 0, "maxSurge": "25%"} if surge else {"maxUnavailable": 1, "maxSurge": 0}
+    pace = {"maxUnavailable": 0, "maxSurge": f"{SURGE_PERCENT}%"} if surge else {"maxUnavailable": 1, "maxSurge": 0}
     return child(
         service,
         api_version="apps/v1",

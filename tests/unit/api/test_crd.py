@@ -144,7 +144,7 @@ def _described(path: str) -> str:
 
 def test_the_definition_fits_into_a_client_side_apply() -> None:
     size = len(json.dumps(MANIFEST, separators=(",", ":")))
-    assert size < CLIENT_SIDE_APPLY_LIMIT * 0.6, f"{size} bytes"
+    assert size < CLIENT_SIDE_APPLY_LIMIT * 0.65, f"{size} bytes"
 
 
 def test_the_packaged_kubernetes_types_are_those_that_would_be_generated_now() -> None:

@@ -125,7 +125,11 @@ def test_the_status_shows_mechanism_limit_and_the_highest_peak_also_when_the_pod
 
 
 def test_a_rollout_that_takes_a_pod_away_first_is_said() -> None:
-    assert "takes one pod away before it adds one" in told(seen(choice(), surge=False))["gpu"]["message"]
+    told_of_nodes = told(seen(choice(), surge=False))["gpu"]["message"]
+    assert "the nodes take no further pod, so a rollout takes one pod away before it adds one" in told_of_nodes
+    limited = service(gpu={"memory": "8Gi"}, scaling={"maxReplicas": 4, "limits": {"gpus": 4}})
+    told_of_limit = told(seen(choice(), surge=False, of=limited))["gpu"]["message"]
+    assert "scaling.limits.gpus allows no further pod, so a rollout" in told_of_limit
 
 
 # --- no GPU

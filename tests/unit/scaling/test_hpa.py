@@ -38,6 +38,19 @@ def test_a_missing_bound_is_taken_from_the_other(scaling: dict[str, int], bounds
     assert (found["minReplicas"], found["maxReplicas"]) == bounds
 
 
+@pytest.mark.parametrize(("limit", "most", "limited"), [(None, 6, False), (12, 6, False), (11, 5, True), (3, 1, True)])
+def test_a_limit_of_gpus_lowers_the_most_pods_to_those_that_fit(limit: int | None, most: int, limited: bool) -> None:
+    scaling = {"maxReplicas": 6, **({"limits": {"gpus": limit}} if limit else {})}
+    told = read(service(gpu={"count": 2}, scaling=scaling))
+    manifest = hpa(told)
+    assert manifest is not None
+    assert (manifest["spec"]["maxReplicas"], told.gpu_limited) == (most, limited)
+    # A floor from before the limit was lowered goes with it.
+    held = hpa(told, live_floor=6)
+    assert held is not None
+    assert held["spec"]["minReplicas"] <= most
+
+
 def test_without_metrics_the_cpu_of_triton_decides() -> None:
     [metric] = spec(maxReplicas=2)["metrics"]
     assert metric["containerResource"] == {

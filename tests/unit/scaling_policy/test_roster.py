@@ -127,6 +127,20 @@ def test_a_schedule_narrows_the_bounds_in_its_own_zone() -> None:
     assert goal.bounds(datetime(2026, 5, 4, 22, 0, tzinfo=UTC)) == (1, 10)  # 07:00 in Tokyo
 
 
+@pytest.mark.parametrize("reactive", [False, True])
+def test_what_a_limit_of_gpus_takes_away_is_told_as_such(reactive: bool) -> None:
+    goal = replace(GOAL, max_replicas=3, gpu_limited=True, reactive=reactive)
+    held = Cluster().run(3, one(replace(GOOD, rate=900.0), goal))["ns", "a"]
+    assert (held.replicas, held.limited_by) == (3, "GPULimit")
+    assert "limited to 3 by scaling.limits.gpus" in held.message
+    # Below the limit, and where a schedule allows even less, it is not what limits.
+    assert Cluster().run(3, one(replace(GOOD, rate=10.0), goal))["ns", "a"].limited_by != "GPULimit"
+    always = Schedule(start_minute=0, end_minute=0, max_replicas=2)
+    tighter = replace(goal, schedules=(("UTC", always),))
+    held = Cluster().run(3, one(replace(GOOD, rate=900.0), tighter))["ns", "a"]
+    assert (held.replicas, held.limited_by) == (2, "Schedule")
+
+
 def test_reactive_follows_the_load_and_lowers_after_five_minutes() -> None:
     cluster = Cluster()
     goal = replace(GOAL, reactive=True)

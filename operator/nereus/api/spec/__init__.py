@@ -58,4 +58,22 @@ class Spec(Section):
             message="exactly one of models and repository is required: set models, or keep one of them",
             holds=lambda it: (it.models is None) != (it.repository is None),
         ),
+        Rule(
+            cel="!has(self.scaling) || !has(self.scaling.limits) || has(self.gpu)",
+            message="scaling.limits.gpus counts the GPUs of spec.gpu, which is absent: add gpu, or remove"
+            " scaling.limits",
+            holds=lambda it: it.scaling is None or it.scaling.limits is None or it.gpu is not None,
+        ),
+        Rule(
+            cel="!has(self.scaling) || !has(self.scaling.limits) ||"
+            " (has(self.scaling.minReplicas) ? self.scaling.minReplicas : 1)"
+            " * (has(self.gpu) && has(self.gpu.count) ? self.gpu.count : 1) <= self.scaling.limits.gpus",
+            message="scaling.limits.gpus is less than scaling.minReplicas pods of gpu.count GPUs take: raise it, or"
+            " lower scaling.minReplicas",
+            holds=lambda it: (
+                it.scaling is None
+                or it.scaling.limits is None
+                or (it.scaling.min_replicas or 1) * ((it.gpu.count if it.gpu else None) or 1) <= it.scaling.limits.gpus
+            ),
+        ),
     )

@@ -20,6 +20,15 @@ class Strategy(StrEnum):
     MANUAL = "Manual"
 
 
+class ScalingLimits(Section):
+    """What all pods of a service may take together, whatever the load asks for."""
+
+    gpus: Annotated[int, Field(ge=1, le=100000)] = Field(
+        description="Most GPUs of all pods together, also while pods are replaced. Each pod counts gpu.count; a slice"
+        " or a share of a GPU counts as one. maxReplicas is lowered to what fits."
+    )
+
+
 class Scaling(Section):
     """How many pods."""
 
@@ -65,6 +74,9 @@ class Scaling(Section):
         description="Pace of scaling up and down (autoscaling/v2). When absent: the Kubernetes default; under"
         " Predictive and Reactive the decision is carried out at once.",
     )
+    limits: ScalingLimits | None = Field(
+        None, description="What all pods may take together. When absent: only maxReplicas limits them."
+    )
     rules = (
         Rule(
             cel="!has(self.replicas) || (has(self.strategy) && self.strategy == 'Manual')",
@@ -73,11 +85,14 @@ class Scaling(Section):
         ),
         Rule(
             cel="!has(self.strategy) || self.strategy != 'Manual' || (!has(self.minReplicas) && !has(self.maxReplicas)"
-            " && !has(self.metrics) && !has(self.behavior))",
-            message="strategy Manual takes only scaling.replicas: remove minReplicas, maxReplicas, metrics, behavior",
+            " && !has(self.metrics) && !has(self.behavior) && !has(self.limits))",
+            message="strategy Manual takes only scaling.replicas: remove minReplicas, maxReplicas, metrics, behavior,"
+            " limits",
             holds=lambda it: (
                 it.strategy is not Strategy.MANUAL
-                or all(value is None for value in (it.min_replicas, it.max_replicas, it.metrics, it.behavior))
+                or all(
+                    value is None for value in (it.min_replicas, it.max_replicas, it.metrics, it.behavior, it.limits)
+                )
             ),
         ),
         Rule(
