@@ -32,7 +32,7 @@ from nereus.controller.gateway import Gateway
 from nereus.controller.gpuguard import Guard
 from nereus.controller.gpus import Agents, Nodes
 from nereus.controller.gpuworld import Gpus
-from nereus.controller.kinds import AUTOSCALER, MODEL_SERVICE, POD, POD_MONITOR, PROMETHEUS_RULE, Kind
+from nereus.controller.kinds import AUTOSCALER, DEPLOYMENT, MODEL_SERVICE, POD, POD_MONITOR, PROMETHEUS_RULE, Kind
 from nereus.controller.leader import Leadership
 from nereus.controller.loadedrules import LoadedRules
 from nereus.controller.metrics import Metrics, Reading
@@ -42,7 +42,7 @@ from nereus.controller.podwarnings import PodWarnings
 from nereus.controller.queue import Priority, Queue
 from nereus.controller.reconcile import Reconciler
 from nereus.controller.registration import Place, Registration
-from nereus.controller.replicas import written_floor
+from nereus.controller.replicas import served
 from nereus.controller.scaler import Scaler
 from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
@@ -252,10 +252,12 @@ class Operator:
         )
 
     def _replicas(self, key: Key) -> int | None:
-        """What an autoscaler shall read. The replica that leads knows best; any other serves what that one wrote last,
-        so that two replicas never contradict each other."""
-        decision = self.scaler.decision(key) if self.leadership.held else None
-        return decision.replicas if decision is not None else written_floor(self.store.get(AUTOSCALER, key))
+        return served(
+            self.scaler.decision(key),
+            leads=self.leadership.held,
+            autoscaler=self.store.get(AUTOSCALER, key),
+            deployment=self.store.get(DEPLOYMENT, key),
+        )
 
     def _external_metrics(self, ours: bool) -> None:
         if ours != self._settings.external_metrics:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from nereus.api.decision import ScalingDecision
 from nereus.api.manifests import Manifest
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
@@ -50,6 +51,28 @@ def written_floor(autoscaler: Mapping[str, Any] | None) -> int | None:
     reads = any((metric.get("metric") or {}).get("name") == METRIC for metric in external)
     floor = spec.get("minReplicas", 1)
     return floor if reads and isinstance(floor, int) else None
+
+
+def served(
+    decision: ScalingDecision | None,
+    *,
+    leads: bool,
+    autoscaler: Mapping[str, Any] | None,
+    deployment: Mapping[str, Any] | None,
+) -> int | None:
+    """What an autoscaler shall read as the decision; None where it reads none.
+
+    The replica that leads knows best; any other serves what that one wrote last, so that two replicas never contradict
+    each other. Pods above the floor may have been added by the emergency metric while nobody decided: a replica that
+    does not know the load, be it that it just started, asks for those that are there.
+    """
+    if leads and decision is not None:
+        return decision.replicas
+    floor = written_floor(autoscaler)
+    if floor is None or (decision is not None and decision.known):
+        return floor
+    there = ((deployment or {}).get("spec") or {}).get("replicas")
+    return max(floor, there) if isinstance(there, int) else floor
 
 
 def applied(service: ModelService, replicas: int) -> Manifest:
