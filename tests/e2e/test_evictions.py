@@ -25,6 +25,8 @@ from demo.kube import Kube
 from demo.load import tensors
 from tests.e2e.world import DOUBLE, World, X, model
 
+pytestmark = pytest.mark.timeout(900)  # a drain waits for pods to come and to go, one after the other
+
 CLIENTS = 4
 LONG_SECONDS = 1.5
 """Below connectionAgeGrace (3 s), which is the limit that is promised, time in a queue included."""

@@ -22,6 +22,8 @@ from nereus.agent.cgroups import container_of
 from tests.e2e.world import World
 from tests.tiers import ROOT, simulated_gpus
 
+pytestmark = pytest.mark.timeout(900)
+
 GIB = 2**30
 AGENTS = "app.kubernetes.io/component=gpu-agent"
 LABELS = {
