@@ -1,4 +1,4 @@
-"""Alerts on the real thing: faults caused for real, one after the other, and when each was told and was over.
+"""Alerts on the real thing: faults caused one after the other or together, and when each was told and was over.
 
 Local cluster, real Triton pods, prometheus-operator, Prometheus and Alertmanager: see `oncall`. The times of the rules
 are shortened (`--pace`); the measured times contain them. Exit status 1 when anything did not come.
@@ -25,12 +25,13 @@ def main() -> int:
     parser.add_argument("--pace", type=float, default=0.01, help="times of the rules are shortened by this")
     parser.add_argument("--scrape", type=int, default=5, metavar="SECONDS", help="between scrapes and evaluations")
     parser.add_argument("--limit", type=float, default=180, help="seconds to wait for an alert or its end")
+    parser.add_argument("--together", action="store_true", help="faults side by side, the operator's own after them")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     given = parser.parse_args()
     began = time.monotonic()
     try:
         with oncall.site(given.name, pace=given.pace, scrape_seconds=given.scrape) as site:
-            report = _measure(site, limit=given.limit)
+            report = _measure(site, limit=given.limit, together=given.together)
     finally:
         if not given.keep:
             oncall.remove(given.name)
@@ -42,15 +43,16 @@ def main() -> int:
     return 0 if report["passed"] else 1
 
 
-def _measure(site: Site, *, limit: float) -> Json:
+def _measure(site: Site, *, limit: float, together: bool) -> Json:
     began = time.monotonic()
     oncall.open_shop(site)
     installed = round(time.monotonic() - began, 1)
     rows: list[Row] = []
-    for fault in (*oncall.faults(site), _no_metrics(site), oncall.operator_gone(site)):
-        [row] = oncall.go_through(site, [fault], limit=limit)
-        _say(f"  {row}")
-        rows.append(row)
+    side_by_side = [oncall.faults(site)] if together else [[fault] for fault in oncall.faults(site)]
+    for faults in (*side_by_side, [_no_metrics(site)], [oncall.operator_gone(site)]):
+        for row in oncall.go_through(site, faults, limit=limit):
+            _say(f"  {row}")
+            rows.append(row)
         for name in oncall.SERVICES:
             site.world.wait_ready(name, seconds=300)
     unselected = oncall.unselected(site)

@@ -64,12 +64,21 @@ class Inbox:
     def told(self, way: str, alert: str, about: str, *, over: bool = False, since: float = 0.0) -> float | None:
         """When this way first said of this alert, whose summary begins with `about`, that it fires, or that it is over.
 
-        One message speaks of several alerts; a mail is taken as over when its subject says so of all of them.
+        One message may speak of several alerts.
         """
         for at, by, text in list(self.messages):
             if by == way and at >= since and SAYS[way](text, alert, about, over):
                 return at
         return None
+
+    def ended(self, way: str, alert: str, about: str, *, since: float) -> float | None:
+        """When this way said that an alert is over, if that is its last word on it: an alert may come and go."""
+        last: tuple[float, bool] | None = None
+        for at, by, text in list(self.messages):
+            for over in (False, True):
+                if by == way and at >= since and SAYS[way](text, alert, about, over):
+                    last = (at, over)
+        return last[0] if last is not None and last[1] else None
 
 
 def _webhook_says(text: str, alert: str, about: str, over: bool) -> bool:
@@ -92,13 +101,13 @@ def _slack_says(text: str, alert: str, about: str, over: bool) -> bool:
 
 def _mail_says(text: str, alert: str, about: str, over: bool) -> bool:
     mail = email.message_from_string(text, policy=email.policy.default)
-    body = mail.get_body(("html", "plain"))
-    subject = str(mail["Subject"])
-    return (
-        subject.startswith(f"over: {alert}" if over else alert)
-        and body is not None
-        and about in str(body.get_content())
-    )
+    part = mail.get_body(("html", "plain"))
+    subject, body = str(mail["Subject"]), str(part.get_content()) if part is not None else ""
+    # Alertmanager's own text lists what fires, and then, below a heading, what is over.
+    firing, _, resolved = body.partition("] Resolved")
+    if over:
+        return alert in subject and about in (resolved or body * subject.startswith("over: "))
+    return subject.startswith(alert) and about in firing
 
 
 SAYS = {"mail": _mail_says, "webhook": _webhook_says, "slack": _slack_says}

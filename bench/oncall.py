@@ -318,33 +318,41 @@ def operator_gone(site: Site) -> Fault:
 def go_through(site: Site, faults: Sequence[Fault], *, limit: float) -> list[Row]:
     """Causes them all, waits for alerts and messages, mends them all, waits for the ends and their messages."""
     rows = [Row(fault.what, fault.alert) for fault in faults]
-    began = {}
+    caused, mended = {}, {}
     for fault in faults:
-        began[fault.alert] = time.monotonic()
+        caused[fault.alert] = time.monotonic()
         fault.cause()
-    _watch(site, rows, faults, began, limit=limit, over=False)
+    _watch(site, rows, faults, caused, None, limit=limit)
     for fault in faults:
-        began[fault.alert] = time.monotonic()
+        mended[fault.alert] = time.monotonic()
         fault.mend()
-    _watch(site, rows, faults, began, limit=limit, over=True)
+    _watch(site, rows, faults, caused, mended, limit=limit)
     return rows
 
 
 def _watch(
-    site: Site, rows: list[Row], faults: Sequence[Fault], began: dict[str, float], *, limit: float, over: bool
+    site: Site,
+    rows: list[Row],
+    faults: Sequence[Fault],
+    caused: dict[str, float],
+    mended: dict[str, float] | None,
+    *,
+    limit: float,
 ) -> None:
-    """Until each row has what belongs to firing, or to the end of it."""
-    first, suffix = ("ends", "_over") if over else ("fires", "")
+    """Until each row has what belongs to firing, or, with `mended`, to the end of it."""
+    first, suffix = ("fires", "") if mended is None else ("ends", "_over")
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         for row, fault in zip(rows, faults, strict=True):
-            since = began[fault.alert]
-            if getattr(row, first) is None and site.firing(fault.alert) is not over:
+            begun = caused[fault.alert]
+            since = begun if mended is None else mended[fault.alert]
+            if getattr(row, first) is None and site.firing(fault.alert) is (mended is None):
                 setattr(row, first, round(time.monotonic() - since, 1))
+            heard = site.inbox.told if mended is None else site.inbox.ended
             for way in WAYS:
-                at = site.inbox.told(way, fault.alert, fault.about, over=over, since=since)
+                at = heard(way, fault.alert, fault.about, since=begun)
                 if at is not None and getattr(row, way + suffix) is None:
-                    setattr(row, way + suffix, round(at - since, 1))
+                    setattr(row, way + suffix, round(max(0.0, at - since), 1))
         wanted = (first, *(way + suffix for way in WAYS))
         if all(getattr(row, name) is not None for row in rows for name in wanted):
             return
