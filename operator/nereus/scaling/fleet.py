@@ -190,7 +190,7 @@ class FleetPolicy:
         usable = np.isfinite(seen.load) & (seen.load >= 0) & (np.isfinite(self.capacity) | (seen.load == 0))
         load = np.where(usable, np.minimum(seen.load, 1e12), np.nan) / np.nan_to_num(self.capacity, nan=np.inf)
         # Without measured lateness, the share of looks at which the queue was too long says the same, coarsely.
-        wait = seen.queue / np.maximum(self.ready * np.maximum(self.capacity, 1e-6), 1e-9)
+        wait = np.minimum(seen.queue, 1e12) / np.maximum(self.ready * np.maximum(self.capacity, 1e-6), 1e-9)
         looked = np.where(np.isfinite(wait) & (self.ready > 0), wait > self._latency * WAIT_SHARE, np.nan)
         late = np.where(np.isfinite(seen.late), np.clip(seen.late, 0, 1), looked)
         load = np.minimum(load, 1e6)

@@ -72,6 +72,12 @@ def test_same_input_same_output_and_a_restored_policy_goes_on_the_same(seen: lis
         assert whole.decide(observation) == broken.decide(observation)
 
 
+def test_an_absurd_queue_before_any_capacity_is_known_is_no_overflow() -> None:
+    policy = PredictivePolicy(Limits(max_replicas=9))
+    odd = Observation(time=START, load=None, queue=1e300, ready=0, starting=0, cold_start=None, capacity=1e-300)
+    assert 1 <= policy.decide(odd).replicas <= 9
+
+
 def test_restoring_in_the_middle_of_a_busy_day_changes_nothing() -> None:
     rates = 60 + 40 * np.sin(np.arange(900) / 90) + np.random.default_rng(3).normal(0, 4, 900)
     limits = Limits(max_replicas=40)
