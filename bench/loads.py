@@ -53,6 +53,7 @@ class Group:
 
     name: str
     warm_up_hours: int
+    seed: int = SEED
     scenarios: tuple[Scenario, ...]
     rows: tuple[Row, ...]
 

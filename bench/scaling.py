@@ -1,8 +1,8 @@
 """The closed-loop table: cost and late requests of every policy on every scenario, against the clairvoyant optimum.
 
 Nereus runs with its one default. Baselines run at their usual setting and over a sweep; the best of all their settings
-that keeps the objective is what Nereus is compared with, though nobody could know it beforehand. Results are kept under
-build/bench/scaling and reused, so a run that was interrupted goes on; remove them to measure again.
+that keeps the objective is what Nereus is compared with, though nobody could know it beforehand. What was replayed is
+kept under build/bench/scaling (`replays.py`).
 """
 
 from __future__ import annotations
@@ -10,139 +10,70 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import loads
-from nereus.backtest.baselines import BASELINES
-from nereus.backtest.baselines.fixed import Static
-from nereus.backtest.optimum import optimum
-from nereus.backtest.ours import Nereus
-from nereus.backtest.world import BatchPolicy, Floats, Outcome, Row, World
+from bench import loads, replays
+from bench.replays import VIOLATIONS
+from nereus.backtest.world import Floats
 
-VIOLATIONS = 0.01
-OURS = "nereus"
-STATIC_SHARES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0)
 BOOTSTRAPS = 500
-
-
-def say(text: str) -> None:
-    """Progress on stderr."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-    sys.stderr.flush()
-
-
-def _save(path: Path, outcome: Outcome, shape: tuple[int, ...]) -> None:
-    hours = outcome.late_by_hour.shape[1]
-    np.savez_compressed(
-        path,
-        late=outcome.late_by_hour.reshape(*shape, hours).astype(np.float32),
-        cost=outcome.replica_seconds_by_hour.reshape(*shape, hours).astype(np.float32),
-        requests=outcome.requests_by_hour.reshape(*shape, hours).astype(np.float32),
-    )
-
-
-def measure(group: loads.Group, *, out: Path, ours_name: str) -> None:
-    """Everything for one group of scenarios that was not measured yet."""
-    rows = list(group.rows)
-    path = out / "optimum.json"
-    if not path.exists():
-        say(f"{group.name}: the optimum")
-        path.write_text(json.dumps([_optimum(row, group.warm_up_hours) for row in rows]))
-    most = np.array([row.max_replicas for row in rows])
-    _replay(out, group, ours_name, 1, lambda: Nereus(rows=len(rows), max_replicas=most, blind=ours_name != OURS))
-    for baseline in BASELINES:
-        spread = np.repeat(np.array(baseline.settings), len(rows))
-        _replay(out, group, baseline.name, len(baseline.settings), partial(baseline.make, spread))
-    peaks = np.tile([s.peak for s in group.scenarios], len(STATIC_SHARES))
-    counts = np.maximum(1, np.round(np.repeat(STATIC_SHARES, len(rows)) * peaks)).astype(np.int64)
-    _replay(out, group, "static", len(STATIC_SHARES), lambda: Static(counts))
-
-
-def _optimum(row: Row, warm_up_hours: int) -> float:
-    return optimum(
-        row.arrivals,
-        capacity=row.capacity,
-        cold_start_p95=row.cold_start_p95,
-        violations=VIOLATIONS,
-        max_replicas=row.max_replicas,
-        from_tick=warm_up_hours * 240,
-    )
-
-
-def _replay(out: Path, group: loads.Group, name: str, settings: int, make: Callable[[], BatchPolicy]) -> None:
-    path = out / f"{name}.npz"
-    if path.exists():
-        return
-    say(f"{group.name}: {name}, {settings * len(group.rows)} replays")
-    world = World(list(group.rows) * settings, seed=loads.SEED)
-    begin = time.process_time()
-    _save(path, world.run(make()), (settings, len(group.rows)))
-    spent = (time.process_time() - begin) / world.ticks / len(group.rows) / settings
-    say(f"{group.name}: {name}, {1e6 * spent:.0f} us of CPU per tick and replay, world included")
 
 
 class Scored:
     """Numbers of one policy on one load after the warm-up; shapes (settings, scenarios)."""
 
-    def __init__(self, path: Path, warm_up: int) -> None:
-        with np.load(path) as data:
-            self.late = data["late"][..., warm_up:].astype(np.float64)
-            self.cost = data["cost"][..., warm_up:].astype(np.float64)
-            self.requests = data["requests"][..., warm_up:].astype(np.float64)
-        self.violations = self.late.sum(-1) / self.requests.sum(-1)
+    def __init__(self, replayed: replays.Replayed, warm_up: int) -> None:
+        late, requests = replayed.late[..., warm_up:], replayed.requests[..., warm_up:]
+        self.cost = replayed.cost[..., warm_up:]
+        self.violations = late.sum(-1) / requests.sum(-1)
         self.total = self.cost.sum(-1)
-        busy = self.requests >= 0.1 * self.requests.mean(-1, keepdims=True)
-        self.worst = np.where(busy, self.late / np.maximum(self.requests, 1), 0).max(-1)
+        busy = requests >= 0.1 * requests.mean(-1, keepdims=True)
+        self.worst = np.where(busy, late / np.maximum(requests, 1), 0).max(-1)
 
 
-def table(groups: list[loads.Group], *, out: Path, ours_name: str) -> list[dict[str, Any]]:
-    """One entry per scenario."""
+def table(group: loads.Group, out: Path, *, blind: bool) -> list[dict[str, Any]]:
+    """One entry per scenario; what was not measured yet is."""
+    optima = replays.optima(group, out)
+    ours = Scored(replays.ours(group, out, blind=blind), group.warm_up_hours)
+    others = {key: Scored(found, group.warm_up_hours) for key, found in replays.baselines(group, out).items()}
     made = []
-    settings = {b.name: b.settings for b in BASELINES} | {"static": STATIC_SHARES}
-    for group in groups:
-        here = out / group.name.replace(" ", "-")
-        bests = json.loads((here / "optimum.json").read_text())
-        ours = Scored(here / f"{ours_name}.npz", group.warm_up_hours)
-        others = {key: Scored(here / f"{key}.npz", group.warm_up_hours) for key in settings}
-        for index, scenario in enumerate(group.scenarios):
-            entry: dict[str, Any] = {
-                "scenario": scenario.name,
-                "load": scenario.load,
-                "late": float(ours.violations[0, index]),
-                "worst": float(ours.worst[0, index]),
-                "cost": float(ours.total[0, index] / bests[index]),
+    for index, (scenario, best) in enumerate(zip(group.scenarios, optima, strict=True)):
+        entry: dict[str, Any] = {
+            "scenario": scenario.name,
+            "load": scenario.load,
+            "peak": scenario.peak,
+            "late": float(ours.violations[0, index]),
+            "worst": float(ours.worst[0, index]),
+            "cost": float(ours.total[0, index] / best),
+        }
+        kept = [
+            (float(other.total[k, index]), key, k)
+            for key, other in others.items()
+            for k in range(len(replays.SETTINGS[key]))
+            if other.violations[k, index] <= VIOLATIONS
+        ]
+        if kept:
+            cost, key, k = min(kept)
+            other = others[key]
+            entry["best"] = {
+                "policy": key,
+                "setting": replays.SETTINGS[key][k],
+                "cost": cost / best,
+                "late": float(other.violations[k, index]),
+                "worst": float(other.worst[k, index]),
             }
-            kept = [
-                (float(o.total[k, index]), key, settings[key][k], k)
-                for key, o in others.items()
-                for k in range(len(settings[key]))
-                if o.violations[k, index] <= VIOLATIONS
-            ]
-            if kept:
-                cost, key, setting, k = min(kept)
-                other = others[key]
-                entry["best"] = {
-                    "policy": key,
-                    "setting": setting,
-                    "cost": cost / bests[index],
-                    "late": float(other.violations[k, index]),
-                    "worst": float(other.worst[k, index]),
-                }
-                entry["ratio"] = float(ours.total[0, index] / cost)
-                entry["interval"] = _interval(ours.cost[0, index], other.cost[k, index])
-            hpa, k = others["hpa"], settings["hpa"].index(0.7)
-            entry["hpa70"] = {
-                "late": float(hpa.violations[k, index]),
-                "cost": float(hpa.total[k, index] / bests[index]),
-                "ratio": float(ours.total[0, index] / hpa.total[k, index]),
-            }
-            made.append(entry)
+            entry["ratio"] = float(ours.total[0, index] / cost)
+            entry["interval"] = _interval(ours.cost[0, index], other.cost[k, index])
+        hpa, k = others["hpa"], replays.SETTINGS["hpa"].index(0.7)
+        entry["hpa70"] = {
+            "late": float(hpa.violations[k, index]),
+            "cost": float(hpa.total[k, index] / best),
+            "ratio": float(ours.total[0, index] / hpa.total[k, index]),
+        }
+        made.append(entry)
     return made
 
 
@@ -211,17 +142,14 @@ def main() -> int:
     parser.add_argument("--blind", action="store_true", help="Nereus without measured lateness")
     parser.add_argument("--out", type=Path, default=Path("build/bench/scaling"))
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     groups = loads.groups(args.loads, days=args.days, cold_starts=args.cold_starts, peaks=args.peaks)
-    wanted = "_".join(f"{value:g}" for value in (*args.cold_starts, *args.peaks))
-    out = args.out / f"{wanted}_{'-'.join(sorted(args.loads)) if len(args.loads) < len(loads.FILES) else 'all'}"
-    ours_name = OURS + "-blind" if args.blind else OURS
-    for group in groups:
-        here = out / group.name.replace(" ", "-")
-        here.mkdir(parents=True, exist_ok=True)
-        measure(group, out=here, ours_name=ours_name)
-    entries = table(groups, out=out, ours_name=ours_name)
-    (out / "table.json").write_text(json.dumps(entries, indent=1))
-    sys.stdout.write(show(entries) + "\n")
+    entries = [entry for group in groups for entry in table(group, args.out, blind=args.blind)]
+    (args.out / "table.json").write_text(json.dumps(entries, indent=1))
+    for peak in args.peaks:
+        sys.stdout.write(show([entry for entry in entries if entry["peak"] == peak]) + "\n\n")
+    if len(args.peaks) > 1:
+        sys.stdout.write("\n".join(["all peaks:", *goals(entries)]) + "\n")
     return 0
 
 

@@ -101,7 +101,7 @@ class World:
         seconds = min(len(row.arrivals) for row in rows) // TICK_SECONDS * TICK_SECONDS
         distinct = {id(row.arrivals): row.arrivals for row in rows}
         place = {key: index for index, key in enumerate(distinct)}
-        self._arrivals = [array[:seconds] for array in distinct.values()]
+        self._arrivals = np.stack([array[:seconds] for array in distinct.values()], axis=1)
         self._which = np.array([place[id(row.arrivals)] for row in rows])
         self._p95 = np.array([row.cold_start_p95 for row in rows])
         self._capacity = np.array([row.capacity for row in rows])
@@ -117,12 +117,12 @@ class World:
         """The whole trace under one policy; the policy must decide for as many rows as the world has."""
         count = len(self._p95)
         hours = -(-self.ticks * TICK_SECONDS // 3600)
-        sums = np.zeros((4, count, hours))
+        sums, hour_sums = np.zeros((4, count, hours)), np.zeros((4, count))
         minutes = self.ticks * TICK_SECONDS // 60 + 1 if record else 0
         wanted_minutes, ready_minutes = np.zeros((count, minutes)), np.zeros((count, minutes))
         ready, starting = np.minimum(self._initial, self._max), np.zeros(count, np.int64)
-        due = np.zeros((count, RING_SECONDS), np.int64)
-        backlog, rows = np.zeros(count), np.arange(count)
+        due = np.zeros((count, RING_SECONDS), np.int32)
+        backlog = np.zeros(count)
         seen = [np.full(count, np.nan)] * 2
         used = [np.full(count, np.nan)] * 2
         late_seen = np.full(count, np.nan)
@@ -142,31 +142,29 @@ class World:
             wanted = np.clip(policy.decide(batch), self._min, self._max)
             change = wanted - ready - starting
             if change.max() > 0:
-                self._start(due, np.maximum(change, 0), tick, rows)
+                self._start(due, np.maximum(change, 0), tick)
             if change.min() < 0:
-                ready = ready - _stop(due, ready, np.maximum(-change, 0), second)
+                ready = ready - _stop(due, ready, starting, np.maximum(-change, 0), second)
             starting = wanted - ready
             slot = second % RING_SECONDS
-            arrived_ready = due[:, slot : slot + TICK_SECONDS]
-            serving = ready[:, None] + arrived_ready.cumsum(1)
-            starting = starting - arrived_ready.sum(1)
+            arrived_ready = due[:, slot : slot + TICK_SECONDS].T
+            serving = ready + arrived_ready.cumsum(0)
+            starting = starting + ready - serving[-1]
             due[:, slot : slot + TICK_SECONDS] = 0
-            ready = serving[:, -1]
-            arrivals = np.stack([array[second : second + TICK_SECONDS] for array in self._arrivals])[self._which]
-            rate = serving * self._capacity[:, None]
+            ready = serving[-1]
+            arrivals = self._arrivals[second : second + TICK_SECONDS].take(self._which, axis=1)
+            rate = serving * self._capacity
             queue, late = _serve(arrivals, rate, backlog, self._wait)
-            total = arrivals.sum(1)
-            served = backlog + total - queue[:, -1]
-            backlog = np.minimum(queue[:, -1], GIVE_UP_SECONDS * rate[:, -1])
-            hour = second // 3600
-            late_total = late.sum(1)
-            sums[0, :, hour] += total
-            sums[1, :, hour] += late_total
-            sums[2, :, hour] += wanted * TICK_SECONDS
-            sums[3, :, hour] += np.maximum(change, 0)
+            total = arrivals.sum(0)
+            served = backlog + total - queue
+            backlog = np.minimum(queue, GIVE_UP_SECONDS * rate[-1])
+            hour_sums += (total, late, wanted * TICK_SECONDS, np.maximum(change, 0))
+            if (second + TICK_SECONDS) % 3600 == 0 or tick == self.ticks - 1:
+                sums[:, :, second // 3600] = hour_sums
+                hour_sums[:] = 0
             seen = [seen[1], total / TICK_SECONDS]
-            used = [used[1], np.minimum(served / np.maximum(rate.sum(1), 1e-9), 1.0)]
-            late_seen = late_total / np.maximum(total, 1)
+            used = [used[1], np.minimum(served / np.maximum(rate.sum(0), 1e-9), 1.0)]
+            late_seen = late / np.maximum(total, 1)
             if record:
                 minute = second // 60
                 wanted_minutes[:, minute] = np.maximum(wanted_minutes[:, minute], wanted)
@@ -180,21 +178,23 @@ class World:
             ready_by_minute=ready_minutes,
         )
 
-    def _start(self, due: Ints, count: Ints, tick: int, rows: Ints) -> None:
+    def _start(self, due: npt.NDArray[np.int32], count: Ints, tick: int) -> None:
         """Creates replicas; the k-th of a tick draws the same cold start in every row and under every policy."""
-        for k in range(int(count.max())):
-            more = count > k
-            seconds = self._p95[more] * self._draws[tick + k % 256]
-            at = tick * TICK_SECONDS + np.clip(seconds, 1, RING_SECONDS - TICK_SECONDS - 1).astype(np.int64)
-            due[rows[more], at % RING_SECONDS] += 1
+        rows = np.flatnonzero(count)
+        count = count[rows]
+        of = np.repeat(rows, count)
+        k = np.arange(len(of)) - np.repeat(count.cumsum() - count, count)
+        seconds = self._p95[of] * self._draws[tick + k % 256]
+        at = tick * TICK_SECONDS + np.clip(seconds, 1, RING_SECONDS - TICK_SECONDS - 1).astype(np.int64)
+        np.add.at(due, (of, at % RING_SECONDS), 1)
 
 
-def _stop(due: Ints, ready: Ints, count: Ints, second: int) -> Ints:
+def _stop(due: npt.NDArray[np.int32], ready: Ints, starting: Ints, count: Ints, second: int) -> Ints:
     """Ends replicas, those that would be ready last first, as a ReplicaSet does; returns how many ready ones end."""
     rest = count.copy()
-    for row in np.flatnonzero((count > 0) & due.any(1)):
-        order = (second + np.flatnonzero(np.roll(due[row], -(second % RING_SECONDS)))[::-1]) % RING_SECONDS
-        for slot in order:
+    for row in np.flatnonzero((count > 0) & (starting > 0)):
+        slots = np.flatnonzero(due[row])
+        for slot in slots[np.argsort((second - 1 - slots) % RING_SECONDS)]:
             ended = min(int(due[row, slot]), int(rest[row]))
             due[row, slot] -= ended
             rest[row] -= ended
@@ -204,12 +204,23 @@ def _stop(due: Ints, ready: Ints, count: Ints, second: int) -> Ints:
 
 
 def _serve(arrivals: npt.NDArray[np.int32], rate: Floats, backlog: Floats, wait: float) -> tuple[Floats, Floats]:
-    """Queue at the end of each second, and requests of that second that wait longer than `wait` (fluid in a second)."""
-    walk = np.cumsum(arrivals - rate, axis=1) + backlog[:, None]
-    queue = walk - np.minimum(np.minimum.accumulate(walk, axis=1), 0)
-    before = np.concatenate([backlog[:, None], queue[:, :-1]], axis=1)
-    safe = np.maximum(rate, 1e-9)
-    first, last = before / safe, queue / safe
-    high, low = np.maximum(first, last), np.minimum(first, last)
-    share = np.clip((high - wait) / np.maximum(high - low, 1e-9), 0, 1)
-    return queue, arrivals * share
+    """Queue at the end, and requests that wait longer than `wait` (fluid within a second); both per row.
+
+    `arrivals` and `rate` hold one line per second, and the rate never falls from one to the next.
+    """
+    queue = np.empty((len(arrivals) + 1, len(backlog)))
+    queue[0] = backlog
+    surplus = arrivals - rate
+    for second, more in enumerate(surplus):
+        np.maximum(queue[second] + more, 0, out=queue[second + 1])
+    patience = wait * rate
+    late = np.zeros(len(backlog))
+    # Most rows let nobody wait that long; only the others are looked at second by second.
+    rows = np.flatnonzero((queue[1:] > patience).any(0) | (backlog > patience[0]))
+    if len(rows):
+        safe = np.maximum(rate[:, rows], 1e-9)
+        first, last = queue[:-1, rows] / safe, queue[1:, rows] / safe
+        high, low = np.maximum(first, last), np.minimum(first, last)
+        share = np.clip((high - wait) / np.maximum(high - low, 1e-9), 0, 1)
+        late[rows] = (arrivals[:, rows] * share).sum(0)
+    return queue[-1], late
