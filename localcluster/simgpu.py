@@ -27,6 +27,7 @@ PLUGINS = Path("/var/lib/kubelet/device-plugins")
 KUBELET = PLUGINS / "kubelet.sock"
 SERVICE = "v1beta1.DevicePlugin"
 POLL_SECONDS = 0.3
+NO_KUBELET = (0, 0)
 
 
 def field(number: int, value: str | bytes) -> bytes:
@@ -134,7 +135,7 @@ def main(path: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     plugins: dict[str, Plugin] = {}
-    read_at, kubelet = 0.0, 0
+    read_at, kubelet = 0.0, NO_KUBELET
     while not stop.is_set():
         changed = path.stat().st_mtime_ns
         if changed != read_at:
@@ -142,17 +143,26 @@ def main(path: Path) -> int:
             resources: dict[str, list[str]] = json.loads(path.read_text())["resources"]
             for resource in resources.keys() - plugins.keys():
                 plugins[resource] = Plugin(resource, resources[resource])
-                kubelet = 0
+                kubelet = NO_KUBELET
             for resource, plugin in plugins.items():
                 plugin.set(resources.get(resource, []))
-        present = KUBELET.stat().st_ino if KUBELET.exists() else 0
-        if present and present != kubelet and _registered(plugins):
+        present = _identity(KUBELET)
+        if present not in (NO_KUBELET, kubelet) and _registered(plugins):
             kubelet = present
             print(f"SIMULATION: {', '.join(sorted(plugins))} registered", flush=True)
         stop.wait(POLL_SECONDS)
     for plugin in plugins.values():
         plugin.stop()
     return 0
+
+
+def _identity(socket: Path) -> tuple[int, int]:
+    """Tells one socket from the next at the same path: file systems give a freed inode number away again at once."""
+    try:
+        found = socket.stat()
+    except FileNotFoundError:
+        return NO_KUBELET
+    return found.st_ino, found.st_ctime_ns
 
 
 def _registered(plugins: dict[str, Plugin]) -> bool:
