@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -57,8 +57,8 @@ class Fleet:
     connection: Connection
     gateway: Gateway
     session: aiohttp.ClientSession
-    scaling: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of every spec.scaling."""
+    scaling: Callable[[int], Json] = lambda pods: {"minReplicas": pods, "maxReplicas": pods + 3}
+    """The spec.scaling of a service of so many pods."""
 
     def services(self) -> list[Name]:
         return [Name(f"bench-{index % NAMESPACES:02d}", f"s{index:05d}") for index in range(self.count)]
@@ -92,7 +92,7 @@ class Fleet:
             "models": [
                 {"name": "m", "source": {"uri": "configmap://models/m"}, "backend": "python", "maxBatchSize": 8}
             ],
-            "scaling": {"minReplicas": pods, "maxReplicas": pods + 3, **self.scaling},
+            "scaling": self.scaling(pods),
         }
         if parameter is not None:
             spec["models"][0]["parameters"] = {"bench-change": parameter}

@@ -21,11 +21,12 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import ticking
+from bench import kedafleet, ticking
 from bench.figures import Measured, looked, queue, ready, say, shares
 from bench.fleet import AT_ONCE, Fleet, Name
 from bench.soak import soak
@@ -50,7 +51,7 @@ POLL_SECONDS = 0.5
 OPERATOR_NAMESPACE = "default"
 DAMAGED_SHARE = 0.01
 LATE_SECONDS = 60.0
-STEPS = ("create", "idle", "restart", "latency", "configuration", "churn", "soak", "tick")
+STEPS = ("create", "idle", "restart", "latency", "configuration", "churn", "soak", "tick", "keda")
 
 
 class Bench:
@@ -270,15 +271,16 @@ async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path, resu
     connection = await connect(str(kubeconfig))
     gateway = Gateway(connection)
     async with connection.session(limit=0) as session, AsyncExitStack() as stack:
-        ticks = "tick" not in arguments.skip
-        fleet = Fleet(arguments.services, connection, gateway, session, scaling=ticking.SCALING if ticks else {})
-        ground = stack.enter_context(ticking.ground(find_cluster(arguments.cluster), fleet.sizes())) if ticks else None
+        fleet = Fleet(arguments.services, connection, gateway, session)
+        if arguments.tick or arguments.keda:
+            fleet = replace(fleet, scaling=ticking.scaling if arguments.tick else kedafleet.scaling)
+            ground = stack.enter_context(ticking.ground(find_cluster(arguments.cluster), fleet.sizes()))
         bench = Bench(
             fleet,
             kubeconfig,
             logs / "operator.log",
             profile=logs if arguments.profile else None,
-            variables=ground.variables() if ground else None,
+            variables=ground.variables() if arguments.tick else None,
         )
         bench.results = results
         idle, churn = arguments.idle_seconds, arguments.churn
@@ -291,12 +293,14 @@ async def _run(arguments: argparse.Namespace, kubeconfig: Path, logs: Path, resu
             "churn": lambda: bench.latency("latency_churn", changes=arguments.changes, per_second=churn),
             "soak": lambda: soak(bench, arguments.soak_minutes, arguments.soak_churn),
         }
-        if ground is not None:
+        if arguments.tick:
             steps["tick"] = partial(ticking.tick, bench, ground, arguments.changes)
+        if arguments.keda:
+            steps["keda"] = partial(kedafleet.measure, bench, ground)
         wanted = [step for step in steps if step not in arguments.skip]
         try:
             await fleet.make_namespaces()
-            if ground is not None:
+            if arguments.tick:
                 await ground.register(fleet)
             bench.start()
             for step in wanted:
@@ -317,6 +321,7 @@ def main() -> None:
     add("--soak-minutes", type=float, default=0.0, help="watch the memory so long (default: 0)")
     add("--soak-churn", type=float, default=2.0, metavar="PER_SECOND", help="changes meanwhile (default: 2)")
     add("--tick", action="store_true", help="all services Predictive, with a load in a real Prometheus (default: no)")
+    add("--keda", action="store_true", help="all services scaled by KEDA, for the same table of costs (default: no)")
     add("--cluster", default=CLUSTER, metavar="NAME", help=f"name of the local cluster (default: {CLUSTER})")
     add("--skip", nargs="*", default=[], choices=STEPS)
     add("--profile", action="store_true", help="profile the operator into the directory of the logs; it gets slower")
@@ -324,8 +329,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.soak_minutes:
         arguments.skip.append("soak")
-    if not arguments.tick:
-        arguments.skip.append("tick")
     nodes = 2 + (arguments.services * 2 * 5 // 4) // PODS_PER_NODE
     kubeconfig = Path(
         _localcluster(
@@ -351,7 +354,7 @@ def main() -> None:
 
 def _keep(arguments: argparse.Namespace, results: Mapping[str, Any]) -> None:
     machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
-    kind = "-soak" if arguments.soak_minutes else "-tick" if arguments.tick else ""
+    kind = "-soak" if arguments.soak_minutes else "-tick" if arguments.tick else "-keda" if arguments.keda else ""
     out = ROOT / "build" / "bench" / f"scale-{arguments.services}{kind}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"services": arguments.services, "machine": machine, **results}, indent=2) + "\n")

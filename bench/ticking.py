@@ -52,7 +52,12 @@ PAGES = 20
 HOME = "default"
 BASE = "/apis/external.metrics.k8s.io/v1beta1"
 TICKS = "nereus_operator_scaling_tick_seconds"
-SCALING: Json = {"strategy": "Predictive", "capacity": {"inferencesPerSecond": CAPACITY}}
+
+
+def scaling(pods: int) -> Json:
+    """What every service declares."""
+    capacity = {"inferencesPerSecond": CAPACITY}
+    return {"strategy": "Predictive", "minReplicas": pods, "maxReplicas": pods + 3, "capacity": capacity}
 
 
 class Load:

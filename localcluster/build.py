@@ -84,6 +84,12 @@ PROMETHEUS = Module(
     tags=("remove_all_sd", "enable_kubernetes_sd"),
 )
 KUBE_SCORE = Module("kube-score", "kube-score")
+KEDA = Module(
+    "keda",
+    "KEDA (about 5 minutes of processor time)",
+    renames=(("operator", "keda-operator"), ("adapter", "keda-adapter")),
+    extras=(("github.com/kedacore/keda/v2", "config/crd/bases", "keda-crds.yaml"),),
+)
 S3 = Module("s3", "versitygw, an S3 server for tests (about a minute on 2 cores)")
 
 
