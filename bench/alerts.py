@@ -72,7 +72,7 @@ def _no_metrics(site: Site) -> Fault:
     return Fault(
         what="metrics-server gone",
         alert="NereusAutoscalerBlind",
-        about=f"{SHOP}/steady",
+        about=f"{SHOP}/slow",
         cause=lambda: site.component("kill", "metrics-server"),
         mend=lambda: site.component("start", "metrics-server"),
     )

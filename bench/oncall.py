@@ -214,13 +214,14 @@ def _values(pace: float, scrape_seconds: int, *, mail: str, web: str) -> list[st
 # --- services, and what happens to them
 
 SERVICES: dict[str, Json] = {
-    "slow": {"alerts": {"latency": "50ms"}},
+    "slow": {"alerts": {"latency": "50ms"}, "scaling": {"strategy": "Metrics", "minReplicas": 1, "maxReplicas": 2}},
     "crowded": {"alerts": {"queue": {"above": 4}, "disable": ["NereusLatencyHigh"]}},
     "refused": {},
     "gone": {},
     "steady": {"scaling": {"minReplicas": 1, "maxReplicas": 2}},
 }
-"""What the spec of each says besides its model. `steady` alone scales, by the load that Prometheus has."""
+"""What the spec of each says besides its model. `steady` scales by the load that Prometheus has, `slow` by the
+processor time that its autoscaler reads itself; the others do not scale."""
 NOT_HERE = ["NereusTrafficVanished", "NereusColdStartSlower", "NereusForecastOff"]
 """At this pace an hour is half a minute, in which every load looks like one that came out of nothing."""
 
