@@ -159,23 +159,6 @@ def test_what_nodes_offer_is_chosen_once_kept_and_moved_only_when_asked(
     assert services.condition("GPUMemoryEnforced", "one")["reason"] == "LimitNotProven"
 
 
-def test_a_limit_of_gpus_holds_against_whoever_scales(services: Services, add_node: AddNode) -> None:
-    """No load is needed: the real autoscaler enforces its bounds on whatever it finds."""
-    add_node("four", {**SHARES, "allocatable": {"nvidia.com/gpu": 4}, "replicas": "4"})
-    shares = {"memory": "3Gi", "isolation": "None"}
-    services.apply("one", gpu=shares, scaling={"minReplicas": 1, "maxReplicas": 9, "limits": {"gpus": 2}})
-    services.until_ready("one", seconds=60)
-    told = services.service("one")["status"]
-    assert told["resolved"]["maxReplicas"] == 2
-    assert "minReplicas 1, and no more than 2 because of scaling.limits.gpus 2" in told["scaling"]["message"]
-    assert "scaling.limits.gpus allows no further pod, so a rollout takes one pod away" in told["gpu"]["message"]
-    assert services.child("Deployment", "one")["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
-
-    services.patch("Deployment", {"spec": {"replicas": 4}}, "one", subresource="scale")
-    services.until_true("no more than the limit", lambda: len(placed(services, "one")) == 2, seconds=90)
-    assert services.child("Deployment", "one")["spec"]["replicas"] == 2
-
-
 def _ready_pods(services: Services, name: str) -> int:
     conditions = [pod.get("status", {}).get("conditions", []) for pod in services.all_of("Pod", name)]
     return sum(any(item["type"] == "Ready" and item["status"] == "True" for item in those) for those in conditions)
