@@ -141,8 +141,11 @@ class ModelService:
     @property
     def max_replicas(self) -> int:
         """The most that is declared, as far as it fits into the limit of GPUs."""
-        declared = self.scaling.max_replicas or self.min_replicas
-        return declared if self.gpu_bound is None else min(declared, self.gpu_bound)
+        return self._most_declared if self.gpu_bound is None else min(self._most_declared, self.gpu_bound)
+
+    @property
+    def _most_declared(self) -> int:
+        return self.scaling.max_replicas or self.min_replicas
 
     @property
     def gpu_bound(self) -> int | None:
@@ -153,7 +156,7 @@ class ModelService:
     @property
     def gpu_limited(self) -> bool:
         """Whether the limit of GPUs, rather than maxReplicas, is what pods cannot exceed."""
-        return self.gpu_bound is not None and self.gpu_bound < (self.scaling.max_replicas or self.min_replicas)
+        return self.gpu_bound is not None and self.gpu_bound < self._most_declared
 
     @property
     def surge_fits_gpus(self) -> bool:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -255,8 +256,8 @@ class Operator:
         return served(
             self.scaler.decision(key),
             leads=self.leadership.held,
-            autoscaler=self.store.get(AUTOSCALER, key),
-            deployment=self.store.get(DEPLOYMENT, key),
+            autoscaler=partial(self.store.get, AUTOSCALER, key),
+            deployment=partial(self.store.get, DEPLOYMENT, key),
         )
 
     def _external_metrics(self, ours: bool) -> None:

@@ -8,7 +8,7 @@ zero, where an autoscaler does nothing. It never lowers what an autoscaler decid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -57,21 +57,22 @@ def served(
     decision: ScalingDecision | None,
     *,
     leads: bool,
-    autoscaler: Mapping[str, Any] | None,
-    deployment: Mapping[str, Any] | None,
+    autoscaler: Callable[[], Mapping[str, Any] | None],
+    deployment: Callable[[], Mapping[str, Any] | None],
 ) -> int | None:
     """What an autoscaler shall read as the decision; None where it reads none.
 
     The replica that leads knows best; any other serves what that one wrote last, so that two replicas never contradict
     each other. Pods above the floor may have been added by the emergency metric while nobody decided: a replica that
-    does not know the load, be it that it just started, asks for those that are there.
+    does not know the load, be it that it just started, asks for those that are there. The objects are only read where
+    they matter: every autoscaler asks four times a minute.
     """
     if leads and decision is not None:
         return decision.replicas
-    floor = written_floor(autoscaler)
+    floor = written_floor(autoscaler())
     if floor is None or (decision is not None and decision.known):
         return floor
-    there = ((deployment or {}).get("spec") or {}).get("replicas")
+    there = ((deployment() or {}).get("spec") or {}).get("replicas")
     return max(floor, there) if isinstance(there, int) else floor
 
 

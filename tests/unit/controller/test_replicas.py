@@ -82,13 +82,15 @@ def decided(replicas: int, *, known: bool) -> ScalingDecision:
 def test_an_autoscaler_reads_the_decision_and_before_there_is_one_the_pods_that_are_there(
     decision: ScalingDecision | None, leads: bool, expected: int
 ) -> None:
-    read = served(decision, leads=leads, autoscaler=autoscaler(3), deployment=deployment(5))
+    read = served(decision, leads=leads, autoscaler=lambda: autoscaler(3), deployment=lambda: deployment(5))
     assert read == expected
-    below = served(None, leads=leads, autoscaler=autoscaler(3), deployment=deployment(1))
+    below = served(None, leads=leads, autoscaler=lambda: autoscaler(3), deployment=lambda: deployment(1))
     assert below == 3, "never less than the floor"
 
 
 @pytest.mark.parametrize("leads", [False, True])
 def test_an_autoscaler_that_reads_no_decision_is_served_none(leads: bool) -> None:
-    assert served(None, leads=leads, autoscaler=autoscaler(3, "other"), deployment=deployment(5)) is None
-    assert served(None, leads=leads, autoscaler=None, deployment=None) is None
+    assert (
+        served(None, leads=leads, autoscaler=lambda: autoscaler(3, "other"), deployment=lambda: deployment(5)) is None
+    )
+    assert served(None, leads=leads, autoscaler=lambda: None, deployment=lambda: None) is None
