@@ -20,11 +20,11 @@ from demo.kube import Kube, wait
 from localcluster import build
 from localcluster.config import Cluster
 from localcluster.report import Progress
+from tests.harness import externalmetrics
 from tests.harness.prometheus import free_port
 
 Json = dict[str, Any]
 NAMESPACE = "keda"
-API_SERVICE = "v1beta1.external.metrics.k8s.io"
 NAMES = ("localhost", "keda-operator", "keda-operator.keda.svc", "keda-metrics-apiserver.keda.svc")
 
 
@@ -61,7 +61,7 @@ def keda(cluster: Cluster, kube: Kube) -> Iterator[dict[str, int]]:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
             stack.callback(_end, process, folder / f"{name}.log")
             ids[f"keda_{name}"] = process.pid
-        stack.callback(kube.kubectl, "delete", "apiservice", API_SERVICE, "--wait=true")
+        stack.callback(kube.kubectl, "delete", "apiservice", externalmetrics.REGISTRATION, "--wait=true")
         for manifest in _registration(cluster.addresses.host, https):
             kube.apply(manifest, namespace=NAMESPACE)
         wait(lambda: _available(kube), "KEDA's External Metrics API", seconds=120, state=lambda: _tails(folder))
@@ -88,37 +88,13 @@ def scaled_object(name: str, *, namespace: str, target: Json, prometheus: str, t
 
 def _registration(host: str, port: int) -> Iterator[Json]:
     service = "keda-metrics-apiserver"
-    yield {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": service},
-        "spec": {"ports": [{"name": "https", "port": 443, "targetPort": port}]},
-    }
-    yield {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4",
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [host], "conditions": {"ready": True}}],
-    }
-    yield {
-        "apiVersion": "apiregistration.k8s.io/v1",
-        "kind": "APIService",
-        "metadata": {"name": API_SERVICE},
-        "spec": {
-            "group": "external.metrics.k8s.io",
-            "version": "v1beta1",
-            "groupPriorityMinimum": 100,
-            "versionPriority": 100,
-            "insecureSkipTLSVerify": True,
-            "service": {"name": service, "namespace": NAMESPACE, "port": 443},
-        },
-    }
+    yield externalmetrics.service(NAMESPACE, service)
+    yield externalmetrics.endpoints(NAMESPACE, service, name=service, host=host, port=port)
+    yield externalmetrics.registration(NAMESPACE, service, insecureSkipTLSVerify=True)
 
 
 def _available(kube: Kube) -> bool:
-    found = json.loads(kube.kubectl("get", "apiservice", API_SERVICE, "-o", "json"))
+    found = json.loads(kube.kubectl("get", "apiservice", externalmetrics.REGISTRATION, "-o", "json"))
     conditions = (found.get("status") or {}).get("conditions") or []
     return any(item["type"] == "Available" and item["status"] == "True" for item in conditions)
 

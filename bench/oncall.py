@@ -265,21 +265,18 @@ def faults(site: Site) -> list[Fault]:
         [pod] = world.pods("gone")
         kube.kubectl("-n", SHOP, "delete", "pod", pod["metadata"]["name"], "--wait=false")
 
+    def loaded(name: str, clients: int, *, alert: str, what: str) -> Fault:
+        return Fault(
+            what=what,
+            alert=alert,
+            about=f"{SHOP}/{name}",
+            cause=lambda: site.load(name, clients),
+            mend=lambda: site.rest(name),
+        )
+
     return [
-        Fault(
-            what="a model that takes 200 ms (objective 50 ms)",
-            alert="NereusLatencyHigh",
-            about=f"{SHOP}/slow",
-            cause=lambda: site.load("slow", 1),
-            mend=lambda: site.rest("slow"),
-        ),
-        Fault(
-            what="16 clients at once (limit 4 waiting)",
-            alert="NereusQueueBacklog",
-            about=f"{SHOP}/crowded",
-            cause=lambda: site.load("crowded", 16),
-            mend=lambda: site.rest("crowded"),
-        ),
+        loaded("slow", 1, alert="NereusLatencyHigh", what="a model that takes 200 ms (objective 50 ms)"),
+        loaded("crowded", 16, alert="NereusQueueBacklog", what="16 clients at once (limit 4 waiting)"),
         Fault(
             what="a model that Triton refuses",
             alert="NereusModelLoadFailing",

@@ -33,6 +33,7 @@ from localcluster.config import Cluster
 from nereus.api import names
 from nereus.controller.kinds import AUTOSCALER, DEPLOYMENT, Kind
 from nereus.scaling.hpa import METRIC
+from tests.harness import externalmetrics
 from tests.harness.prometheus import SERVICE_LABEL, Prometheus, Server, free_port, respond
 
 if TYPE_CHECKING:
@@ -127,37 +128,20 @@ class Ground:
 
     async def register(self, fleet: Fleet) -> None:
         """The External Metrics API for a process of this machine, as the chart does it for pods."""
-        ports = [{"name": "https", "port": self.port, "protocol": "TCP"}]
-        named = {"name": "nereus", "namespace": HOME}
+        host = self.cluster.addresses.host
+        certificates = {"metadata": {"name": "nereus-external-metrics", "namespace": HOME}}
         made: tuple[tuple[str, Json], ...] = (
-            (f"/api/v1/namespaces/{HOME}/services", {"spec": {"ports": [{"name": "https", "port": 443}]}}),
+            (f"/api/v1/namespaces/{HOME}/services", externalmetrics.service(HOME, "nereus")),
             (
                 f"/apis/discovery.k8s.io/v1/namespaces/{HOME}/endpointslices",
-                {
-                    "metadata": {"name": "nereus", "labels": {"kubernetes.io/service-name": "nereus"}},
-                    "addressType": "IPv4",
-                    "ports": ports,
-                    "endpoints": [{"addresses": [self.cluster.addresses.host]}],
-                },
+                externalmetrics.endpoints(HOME, "nereus", name="nereus", host=host, port=self.port),
             ),
-            (f"/api/v1/namespaces/{HOME}/configmaps", {"metadata": {"name": "nereus-external-metrics"}}),
-            (
-                "/apis/apiregistration.k8s.io/v1/apiservices",
-                {
-                    "metadata": {"name": "v1beta1.external.metrics.k8s.io"},
-                    "spec": {
-                        "group": "external.metrics.k8s.io",
-                        "version": "v1beta1",
-                        "groupPriorityMinimum": 100,
-                        "versionPriority": 100,
-                        "service": {**named, "port": 443},
-                    },
-                },
-            ),
+            (f"/api/v1/namespaces/{HOME}/configmaps", certificates),
+            ("/apis/apiregistration.k8s.io/v1/apiservices", externalmetrics.registration(HOME, "nereus")),
         )
         for path, body in made:
             url = fleet.connection.server + path
-            async with fleet.session.post(url, json={"metadata": named, **body}) as answer:
+            async with fleet.session.post(url, json=body) as answer:
                 if answer.status not in (201, 409):
                     raise SystemExit(f"{path}: the API server answered {answer.status}: {await answer.text()}")
 

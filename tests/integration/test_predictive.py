@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from localcluster.config import find_cluster
+from tests.harness import externalmetrics
 from tests.harness.apiserver import Api, Json, eventually
 from tests.harness.operator import Operator
 from tests.harness.prometheus import Gate, Pod, back_fill, free_port
@@ -31,7 +32,7 @@ HURRY = "40"
 HIGH, LOW = 420.0, 20.0
 PEAK = 5
 """Pods that the high load needs at least."""
-EXTERNAL = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io"
+EXTERNAL = f"/apis/apiregistration.k8s.io/v1/apiservices/{externalmetrics.REGISTRATION}"
 SLOW = "slow"
 WAIT_SECONDS = 180.0
 """For what comes within seconds on a quiet machine."""
@@ -98,12 +99,8 @@ class Ground:
         )
 
     def endpoint(self, name: str, port: int) -> None:
-        body = {
-            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "nereus"}},
-            "addressType": "IPv4",
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-            "endpoints": [{"addresses": [find_cluster(INTEGRATION_CLUSTER).addresses.host]}],
-        }
+        host = find_cluster(INTEGRATION_CLUSTER).addresses.host
+        body = externalmetrics.endpoints(self.home, "nereus", name=name, host=host, port=port)
         path = f"/apis/discovery.k8s.io/v1/namespaces/{self.home}/endpointslices"
         self.api.request("DELETE", f"{path}/{name}")
         made = self.api.request("POST", path, body)
@@ -137,21 +134,10 @@ def ground(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Groun
 
 def register(api: Api, home: str) -> None:
     """The External Metrics API for processes on this machine, as the chart does it for pods."""
-    service = {"metadata": {"name": "nereus"}, "spec": {"ports": [{"name": "https", "port": 443}]}}
-    api_service = {
-        "metadata": {"name": "v1beta1.external.metrics.k8s.io"},
-        "spec": {
-            "group": "external.metrics.k8s.io",
-            "version": "v1beta1",
-            "groupPriorityMinimum": 100,
-            "versionPriority": 100,
-            "service": {"name": "nereus", "namespace": home, "port": 443},
-        },
-    }
     for path, body in (
-        (f"/api/v1/namespaces/{home}/services", service),
+        (f"/api/v1/namespaces/{home}/services", externalmetrics.service(home, "nereus")),
         (f"/api/v1/namespaces/{home}/configmaps", {"metadata": {"name": "nereus-external-metrics"}}),
-        (EXTERNAL.rpartition("/")[0], api_service),
+        (EXTERNAL.rpartition("/")[0], externalmetrics.registration(home, "nereus")),
     ):
         made = api.request("POST", path, body)
         assert made.accepted, made.message
