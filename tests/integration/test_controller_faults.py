@@ -286,8 +286,39 @@ def test_a_replica_that_is_cut_off_from_its_lease_writes_nothing_after_another_t
     assert max(call.at + 1.0 for call in proxy.writes()) < taken[0]
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 500, 503])
+def test_a_kind_that_is_refused_for_a_while_is_named_and_followed_again_without_a_restart(
+    services: Services, proxy: FaultyProxy, start: Start, status: int
+) -> None:
+    operator = start()
+    services.apply()
+    services.until_ready()
+    pods = services.child("Deployment")["metadata"]["uid"]
+
+    def refuse(call: Call) -> Fault | None:
+        return Fault(status=status) if call.resource == "deployments" and call.verb in ("list", "watch") else None
+
+    proxy.plan = refuse
+    proxy.cut_watches()
+    named = f"Deployment cannot be watched: faulty proxy ({status})"
+    eventually(lambda: None if named in operator.log() else operator.log()[-1000:])
+    tries = len(proxy.calls)
+    eventually(lambda: None if sum(1 for call in proxy.calls[tries:] if refuse(call)) >= 3 else "not tried again")
+    code, text = operator.probe("healthz")
+    assert (code, f"({status})" in text) == (200, True), text
+    assert operator.metric('nereus_operator_watch_refused_seconds{kind="Deployment"}') > 0
+    assert services.child("Deployment")["metadata"]["uid"] == pods
+    proxy.plan = lambda _call: None
+    eventually(lambda: None if "Deployment is watched again" in operator.log() else operator.log()[-1000:], seconds=60)
+    services.delete("Deployment")
+    services.until_true("made again", lambda: services.get("Deployment"), seconds=30)
+    services.until_ready()
+    assert operator.log().count(named) == 1
+    assert operator.probe("healthz") == (200, "ok\n")
+
+
 def test_a_definition_that_is_deleted_and_made_again_is_served_without_a_restart(
-    api: Api, services: Services, start: Start
+    api: Api, services: Services, proxy: FaultyProxy, start: Start
 ) -> None:
     operator = start()
     services.apply()
@@ -297,6 +328,10 @@ def test_a_definition_that_is_deleted_and_made_again_is_served_without_a_restart
     assert api.request("DELETE", path).accepted
     eventually(lambda: None if api.request("GET", path).code == 404 else "the definition is still there")
     eventually(lambda: str(left) if (left := services.all_of("Deployment")) else None, seconds=60)
+    proxy.cut_watches()  # otherwise the server may leave the old one hanging, and 404 is seen only after a minute
+    eventually(lambda: None if operator.probe("readyz")[0] == 500 else "still ready", seconds=60)
+    assert "(404); install the chart's definition again" in operator.log()
+    assert operator.probe("healthz")[0] == 200, "nothing that a restart would mend"
     kept = {key: value for key, value in definition["metadata"].items() if key in ("name", "labels", "annotations")}
     made = api.request("POST", path.rpartition("/")[0], {**definition, "metadata": kept, "status": {}})
     assert made.accepted, made.message
@@ -312,6 +347,5 @@ def test_a_definition_that_is_deleted_and_made_again_is_served_without_a_restart
         return None if answer.accepted else answer.message
 
     eventually(again, seconds=60)
-    # A watch of the old definition may be left hanging by the server: kopf gives it up after 70 s of silence.
-    services.until_ready(seconds=400)
-    assert operator.probe("healthz")[0] == 200
+    services.until_ready(seconds=120)
+    assert operator.probe("healthz") == operator.probe("readyz") == (200, "ok\n")

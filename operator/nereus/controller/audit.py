@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nereus.api import names
 from nereus.controller.errors import ApiError
 from nereus.controller.gateway import Gateway, Identity
 from nereus.controller.kinds import MODEL_SERVICE, WATCHED, Kind
+from nereus.controller.refusals import TELL_SECONDS
 from nereus.controller.store import Key, Store, newer
 
 EVERY_SECONDS = 600.0
@@ -41,6 +42,7 @@ class _Watch:
     listed: set[str] = field(default_factory=set)
     listed_at: float = float("-inf")
     behind_since: float | None = None
+    warned_at: float = float("-inf")
 
 
 @dataclass
@@ -81,13 +83,17 @@ class Auditor:
         now = self.clock()
         return {kind.kind: now - watch.delivered_at for kind, watch in self._watches.items() if watch.delivered_at}
 
-    def stale(self, seconds: float) -> str:
-        """Names the kinds whose watch has owed something for longer than this; empty when all is well."""
+    def stale(self, seconds: float, *, refused: Collection[Kind] = ()) -> str:
+        """Names the kinds whose watch has owed something for longer than this; empty when all is well. A kind that the
+        API server refuses to watch cannot show anything, and a restart would not change that."""
         now = self.clock()
         behind = {
             kind.kind: now - watch.behind_since
             for kind, watch in self._watches.items()
-            if watch.complete and watch.behind_since is not None and now - watch.behind_since > seconds
+            if kind not in refused
+            and watch.complete
+            and watch.behind_since is not None
+            and now - watch.behind_since > seconds
         }
         return ", ".join(f"{kind} for {age:.0f} s" for kind, age in behind.items())
 
@@ -114,7 +120,9 @@ class Auditor:
         try:
             listed = {item.uid: item.resource_version for item in await self._list(kind)}
         except ApiError as error:
-            log.warning("%s cannot be listed: %s", kind, error)
+            if began - watch.warned_at >= TELL_SECONDS:
+                watch.warned_at = began
+                log.warning("%s cannot be listed: %s", kind, error)
             watch.due = self.clock() + RETRY_SECONDS
             return
         for uid in before.keys() - listed.keys():

@@ -1,7 +1,8 @@
 """The HTTP server of the operator: alive, ready, and metrics.
 
 Alive means more than that the process answers: work that hangs or a watch that shows nothing new is a reason to be
-started again. An API server that is down is not: a restart would not help, and the store would be lost.
+started again. An API server that is down or refuses is not: a restart would not help, and the store would be lost. What
+it refuses stands under the answer all the same.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ Check = Callable[[], str]
 """Empty when all is well, otherwise what is wrong."""
 
 
-async def serve(metrics: Metrics, *, host: str, port: int, alive: Check, ready: Check) -> web.AppRunner:
-    """Serve /healthz, /readyz and /metrics until the runner is cleaned up."""
+async def serve(metrics: Metrics, *, host: str, port: int, alive: Check, ready: Check, notes: Check) -> web.AppRunner:
+    """Serve /healthz, /readyz and /metrics until the runner is cleaned up; `notes` is what a person should know of that
+    makes neither answer no."""
 
     def probe(check: Check) -> Callable[[web.Request], object]:
         async def answer(_: web.Request) -> web.Response:
             problem = check()
-            return web.Response(status=500 if problem else 200, text=(problem or "ok") + "\n")
+            text = "\n".join(filter(None, (problem or "ok", notes())))
+            return web.Response(status=500 if problem else 200, text=text + "\n")
 
         return answer
 

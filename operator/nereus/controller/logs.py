@@ -7,6 +7,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from nereus.controller.refusals import RefusedError
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -42,9 +44,16 @@ def configure(*, level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextLines() if as_text else JsonLines())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    if level != "debug":
+        handler.addFilter(_told_elsewhere)
     # What kopf says of each event it handles is ours to say.
     logging.getLogger("kopf").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _told_elsewhere(record: logging.LogRecord) -> bool:
+    """Leaves out what kopf says of each try of a call that is refused: refusals.py tells it, with what can be done."""
+    return not (record.name.startswith("kopf") and RefusedError.__name__ in record.getMessage())
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

@@ -33,7 +33,16 @@ from nereus.controller.gateway import Gateway
 from nereus.controller.gpuguard import Guard
 from nereus.controller.gpus import Agents, Nodes
 from nereus.controller.gpuworld import Gpus
-from nereus.controller.kinds import AUTOSCALER, DEPLOYMENT, MODEL_SERVICE, POD, POD_MONITOR, PROMETHEUS_RULE, Kind
+from nereus.controller.kinds import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    MODEL_SERVICE,
+    POD,
+    POD_MONITOR,
+    PROMETHEUS_RULE,
+    WATCHED,
+    Kind,
+)
 from nereus.controller.leader import Leadership
 from nereus.controller.loadedrules import LoadedRules
 from nereus.controller.metrics import Metrics, Reading
@@ -42,6 +51,7 @@ from nereus.controller.podstate import PodStates
 from nereus.controller.podwarnings import PodWarnings
 from nereus.controller.queue import Priority, Queue
 from nereus.controller.reconcile import Reconciler
+from nereus.controller.refusals import Refusals
 from nereus.controller.registration import Place, Registration
 from nereus.controller.replicas import served
 from nereus.controller.scaler import Scaler
@@ -114,6 +124,7 @@ class Operator:
             dropped=lambda key: self.queue.add(key, Priority.PROGRESS),
             namespaces=options.watch_namespaces,
         )
+        self.refusals = Refusals()
         self.pods = PodStates(PodWarnings(self.gateway), lambda key: self.queue.add(key, Priority.PROGRESS), session)
         # A connection of its own: a long list of rules keeps no decision waiting.
         self._rules_source = Client(options.prometheus, threads=1) if options.prometheus.address else None
@@ -161,6 +172,7 @@ class Operator:
             port=self._options.http_port,
             alive=self._alive,
             ready=self._ready,
+            notes=lambda: str(self.refusals),
         )
         try:
             if not await self._until_defined():
@@ -217,6 +229,7 @@ class Operator:
             wake=self._wake,
             delivered=lambda kind, relisted: self.auditor.delivered(kind, relisted=relisted),
             listed=self.auditor.listed,
+            refusals=self.refusals,
         )
         self._listen()  # again: kopf has taken the signals
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
@@ -363,7 +376,7 @@ class Operator:
                 log.warning("%s", error)
 
     def _alive(self) -> str:
-        stale = self.auditor.stale(STUCK_SECONDS)
+        stale = self.auditor.stale(STUCK_SECONDS, refused=self.refusals.seconds())
         working = self.queue.longest_working_seconds()
         if stale:
             return f"the watch shows nothing new: {stale}"
@@ -374,6 +387,8 @@ class Operator:
     def _ready(self) -> str:
         if not self._defined:
             return "the cluster does not know ModelServices yet"
+        if missing := self.refusals.missing(MODEL_SERVICE):
+            return missing
         return "" if self.auditor.complete.is_set() else "the first lists are not in yet"
 
     def _gauges(self) -> Mapping[str, Reading]:
@@ -391,6 +406,11 @@ class Operator:
                 {"": self.queue.longest_working_seconds()},
             ),
             "watch_age_seconds": ("Since the watch of a kind showed anything.", "kind", self.auditor.ages()),
+            "watch_refused_seconds": (
+                "Since the API server refuses to list or watch a kind; 0 when it does not.",
+                "kind",
+                {kind.kind: self.refusals.seconds().get(kind, 0.0) for kind in WATCHED},
+            ),
             "objects": ("Objects known, by kind.", "kind", self.store.counts()),
             "scaling_services": ("Services decided for, by the state of their metrics.", "state", self.scaler.states),
             "scaling_tick_age_seconds": (

@@ -1,26 +1,32 @@
 """kopf, used for one thing: watching. Every event goes into the store and names the ModelService to look at.
 
 Only `on.event` handlers: no finalizers (a deletion never waits for us), no annotations of kopf's, no index (quadratic
-at the start), no change detection. kopf reconnects, lists again after an expired watch and logs in again by itself.
+at the start), no change detection. kopf reconnects and lists again after an expired watch by itself; answers that
+would end it (404 for a definition that was deleted, 403 while roles are replaced, an error inside a watch) are turned
+into what it tries again for ever, see answers.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-import aiohttp
 import kopf
 
 from nereus.api import names
 from nereus.api.manifests import Manifest
+from nereus.controller.answers import Page, answers
 from nereus.controller.connection import Connection
 from nereus.controller.kinds import MODEL_SERVICE, WATCHED, Kind
+from nereus.controller.refusals import Refusals
 from nereus.controller.store import Change, Key, Store, owner_of
+
+BACKOFFS = tuple(min(0.5 * 2**tries, 10.0) for tries in range(20))
+"""Seconds before each further try of a request, give or take a half."""
+ANEW_SECONDS = 1.5
+"""Before a kind is listed anew, give or take a half; kopf's own 0.1 s would be a storm where it does not help."""
 
 EventType = str | None
 """ADDED, MODIFIED, DELETED, or None for an object of a list."""
@@ -56,12 +62,13 @@ async def start(
     wake: Wake,
     delivered: Callable[[Kind, bool], None],
     listed: Callable[[Kind, str], None],
+    refusals: Refusals,
 ) -> Iterable[asyncio.Task[Any]]:
     """Start watching; the tasks run until cancelled. No namespaces: all of them. `delivered` is told when a kind was
-    shown anything (True: as part of a list), `listed` when a list is in, with its namespace (empty: of all)."""
+    shown anything (True: as part of a list), `listed` when a list is in, with its namespace (empty: of all); `refusals`
+    of what the API server does not give."""
     registry = kopf.OperatorRegistry()
     settings = _settings()
-    kinds = {kind.plural: kind for kind in WATCHED}
 
     def take(kind: Kind, page: Page) -> None:
         for manifest in page.items:
@@ -71,7 +78,7 @@ async def start(
             listed(kind, page.namespace)
 
     async def log_in(**_: Any) -> kopf.AiohttpSession:
-        session = connection.session(limit=0, answers=_ends_lists(kinds, take))
+        session = connection.session(limit=0, answers=answers(take, refusals))
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=session)
 
     kopf.on.login(registry=registry)(log_in)
@@ -88,35 +95,6 @@ async def start(
         namespaces=list(namespaces),
     )
     return tasks
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page of a list; the namespace is empty when it is of all of them."""
-
-    items: Sequence[Manifest]
-    namespace: str
-    last: bool
-
-
-def _ends_lists(kinds: Mapping[str, Kind], take: Callable[[Kind, Page], None]) -> type[aiohttp.ClientResponse]:
-    """Answers whose lists are taken here and go on empty: kopf starts a task for each object and keeps it waiting for
-    the next event, which for a fleet that is listed costs more than everything that is done with it (by cProfile).
-    kopf goes on to watch from where the list ended."""
-
-    class Answer(aiohttp.ClientResponse):
-        async def json(self, **options: Any) -> Any:
-            body = await super().json(**options)
-            path = self.url.path.split("/")
-            kind = kinds.get(path[-1])
-            if kind is None or self.status != HTTPStatus.OK or not isinstance(body, dict) or "items" not in body:
-                return body
-            namespace = path[-2] if path[-3] == "namespaces" else ""
-            last = not (body.get("metadata") or {}).get("continue")
-            take(kind, Page(body["items"] or (), namespace, last))  # null where a page is empty
-            return {**body, "items": []}
-
-    return Answer
 
 
 def _handler(kind: Kind, store: Store, wake: Wake, delivered: Callable[[Kind, bool], None]) -> Any:
@@ -159,12 +137,18 @@ def _settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = f"{names.GROUP}/none"  # never set; kopf's own name would be shared with others
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60
-    settings.networking.error_backoffs = [min(0.5 * 2**i, 10) * random.uniform(0.5, 1.5) for i in range(20)]  # noqa: S311
+    settings.networking.error_backoffs = [_about(seconds) for seconds in BACKOFFS]
     settings.queueing.exit_timeout = 0.5
     # kopf keeps a task and the whole object until it was quiet for this long: at a start, that is the whole fleet.
     settings.queueing.idle_timeout = 0.05
     settings.watching.connect_timeout = 10
+    settings.watching.reconnect_backoff = _about(ANEW_SECONDS)
     settings.watching.server_timeout = 300  # some load balancers drop longer connections without a word
     settings.watching.chunk_size = 250  # objects that are in memory at once, as they came
     settings.process.ultimate_exiting_timeout = None  # the process has a deadline of its own
     return settings
+
+
+def _about(seconds: float) -> float:
+    """Not the same in every replica."""
+    return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
