@@ -42,14 +42,14 @@ lock: venv ## lock the dependencies again (after a change of requirements/*.in)
 .PHONY: cluster cluster-down
 cluster: ## a real one-node Kubernetes on this machine; prints the KUBECONFIG
 	@python3 -m localcluster up
-cluster-down: ## take it away again, whole
-	@python3 -m localcluster down --all
+cluster-down: ## take it away again, whole (other clusters: python3 -m localcluster down --all)
+	@python3 -m localcluster down
 
 .PHONY: demo demo-down
 demo: venv ## a fresh machine to a served model, and how to look at it
 	@$(PY) -m demo up
 demo-down: ## end the demo and its cluster
-	@if [ -x $(VENV)/bin/python ]; then $(PY) -m demo down; else python3 -m localcluster down --all; fi
+	@if [ -x $(VENV)/bin/python ]; then $(PY) -m demo down; else python3 -m localcluster down; fi
 
 .PHONY: test
 test: venv ## every tier that this machine can run; TIER=unit|integration|e2e narrows

@@ -111,7 +111,7 @@ def _kind_tool(say: Say) -> str:
 
 
 def remove(say: Say) -> int:
-    """Takes away what `prepare` started: the kind cluster if it is ours, and the local cluster."""
+    """Takes away what `prepare` started: the kind cluster if it is ours, and the demo's local cluster."""
     remove_kind(say)
     return install.remove_local_cluster()
 

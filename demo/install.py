@@ -34,8 +34,10 @@ def local_kubeconfig(name: str = DEFAULT_NAME) -> Path:
     return find_cluster(name).kubeconfig
 
 
-def remove_local_cluster() -> int:
-    return subprocess.run([sys.executable, "-m", "localcluster", "down", "--all"], cwd=ROOT, check=False).returncode
+def remove_local_cluster(name: str = DEFAULT_NAME) -> int:
+    """End this cluster, also one whose start was killed half way; others on the machine belong to somebody else."""
+    command = [sys.executable, "-m", "localcluster", "down", "--name", name]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def images(say: Say) -> dict[str, Image]:

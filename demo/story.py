@@ -36,7 +36,7 @@ What to try next
   kubectl explain msvc.spec --recursive               the resource, from its own manual
   kubectl edit msvc quickstart                        change models[0].batching and see no pod restart
   kubectl apply -f examples/two-models.yaml           a second service with two models
-  make demo-down                                      take everything away again
+  make demo-down                                      take the demo and its cluster away again
 """
 
 

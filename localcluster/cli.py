@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep Kubernetes' own request limits of controllers and scheduler, to measure their real pace",
     )
     down = add_named("down", _down, "end a cluster and remove everything of it")
-    down.add_argument("--all", action="store_true", help="every cluster on this machine")
+    down.add_argument("--all", action="store_true", help="every cluster on this machine, whoever started it")
     add_named("status", _status, "what runs, and where it answers")
     add_named("kubeconfig", lambda a: print(find_cluster(a.name).kubeconfig), "print the path of the kubeconfig")
     add_named("env", _env, "print export lines for a shell")
@@ -131,6 +131,9 @@ def _down(arguments: argparse.Namespace) -> int:
         left += leftovers.remove_shared()
     for thing in left:
         progress.say(f"left behind: {thing}")
+    others = [] if arguments.all else leftovers.clusters_on_this_machine()
+    if others:
+        progress.say(f"not touched: {', '.join(others)} (`python3 -m localcluster down --all` ends every cluster)")
     done = f"ended {', '.join(there)}" if there else "nothing to end"
     progress.say(f"{done}; {f'{len(left)} things are left' if left else 'nothing is left'}")
     return 1 if left else 0
