@@ -18,6 +18,7 @@ from nereus.backtest.optimum import optimum
 from nereus.backtest.ours import Forecasts, Nereus
 from nereus.backtest.trace import Trace
 from nereus.backtest.world import TICK_SECONDS, BatchPolicy, Floats, Outcome, Row, World, draw_arrivals
+from nereus.scaling.fleet import WAIT_SHARE
 
 OURS = "nereus"
 STATIC_STEPS = 24
@@ -39,6 +40,11 @@ class Setup:
     latency: float = LATENCY_SECONDS
     warm_up_hours: int | None = None
     seed: int = 1
+
+    @property
+    def wait(self) -> float:
+        """Seconds that a request may wait and still be in time."""
+        return WAIT_SHARE * self.latency
 
     def warm_up(self, trace: Trace) -> int:
         """Hours not scored: as given, else a third of the trace and at most a week."""
@@ -147,6 +153,7 @@ def run(
         cold_start_p95=setup.cold_start,
         violations=setup.violations,
         max_replicas=setup.max_replicas,
+        wait=setup.wait,
         from_tick=warm_up * 3600 // TICK_SECONDS,
     )
 
@@ -154,7 +161,7 @@ def run(
         return policies is None or name in policies
 
     def world(rows: int) -> World:
-        return World([row] * rows, seed=setup.seed)
+        return World([row] * rows, seed=setup.seed, wait_seconds=setup.wait)
 
     usual: list[Result] = []
     swept: list[Result] = []

@@ -143,7 +143,7 @@ def _headline(contest: Contest, days: float) -> str:
             "scaler, which nobody could have known beforehand"
         )
     elif contest.swept:
-        said += "; no other scaler would have, at any setting"
+        said += "; no other scaler would have kept it, at any setting"
     return escape(said + ".")
 
 

@@ -54,7 +54,14 @@ def test_negative_unreadable_and_infinite_values_are_gaps_that_are_reported() ->
         ("t,n\n0,1\n0,2\n0,3\n", "same time"),
         ("t,n\n0,x\n60,y\n120,z\n", "no usable value"),
         ("t,n\n0,1\n90000,2\n180000,3\n", "one row per 90000 s"),
-        ("t,n\nyesterday,1\ntoday,2\n", "0 readable rows"),
+        ("t,n\n0,1\n60000,2\n120000,3\n", r"times in s; .* in ms \(one row per 60 s\), give --time-unit ms"),
+        ("t,n\n0,1\n6e7,2\n12e7,3\n", r"times in s; .* in us \(one row per 60 s\), give --time-unit us"),
+        ("t,n\n0,1\n6e10,2\n12e10,3\n", r"in us \(one row per 60000 s|in ns \(one row per 60 s\)"),
+        ("t,n\n1e12,1\n1.00006e12,2\n1.00012e12,3\n", r"times in ms; .* in us \(one row per 60 s\)"),
+        ("t,n\nyesterday,1\ntoday,2\n", "0 readable rows.* the first is 'yesterday,1'"),
+        ("t,n\n1e300,1\n-1e300,2\nnan,3\n", r"0 readable rows.* 3 rows have impossible times .* first is 1e\+300"),
+        ("t,n\n0,1\n60,1\n120,1\n9e10,1\n", "1500000001 bins of 60 s"),
+        ('t,n\n0,1\n60,"2\n' + "1" * 140_000, "line 4: field larger than field limit .* quote not closed"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_what_is_wrong(text: str, says: str) -> None:
@@ -62,11 +69,36 @@ def test_a_file_that_cannot_be_used_says_what_is_wrong(text: str, says: str) -> 
         parse_csv(text, name="load")
 
 
-def test_milliseconds_and_iso_times_are_understood() -> None:
-    millis = "timestamp,n\n" + "".join(f"{1_700_000_000_000 + 60_000 * i},6\n" for i in range(5))
+@pytest.mark.parametrize(("unit", "per_second"), [("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_epoch_times_in_any_unit_and_iso_times_are_understood(unit: str, per_second: int) -> None:
+    small = "timestamp,n\n" + "".join(f"{(1_700_000_000 + 60 * i) * per_second},6\n" for i in range(5))
     iso = "timestamp,n\n" + "".join(f"2023-11-14T22:{13 + i}:20Z,6\n" for i in range(5))
-    assert parse_csv(millis, name="a").start == parse_csv(iso, name="b").start == 1_700_000_000
-    assert parse_csv(iso, name="b").step == 60
+    for trace in (parse_csv(small, name="a"), parse_csv(iso, name="b"), parse_csv(small, name="c", time_unit=unit)):
+        assert (trace.start, trace.step) == (1_700_000_000, 60)
+        assert trace.rates == pytest.approx(np.full(5, 0.1))
+
+
+def test_the_unit_of_times_that_count_from_zero_can_be_given() -> None:
+    trace = parse_csv("t,n\n0,6\n60000,6\n120000,6\n", name="a", time_unit="ms")
+    assert (trace.step, list(trace.rates)) == (60, [0.1, 0.1, 0.1])
+
+
+def test_impossible_times_and_values_are_left_out_and_reported() -> None:
+    trace = parse_csv("t,n\n0,6\n1e300,6\n60,1e300\n120,6\n-inf,6\n", name="a")
+    assert trace.rates == pytest.approx([0.1, np.nan, 0.1], nan_ok=True)
+    assert any("2 rows have impossible times and were left out, the first is 1e+300" in note for note in trace.notes)
+    assert any("1 values above 1e+08 per second were taken as gaps" in note for note in trace.notes)
+
+
+def test_times_before_1970_keep_their_hour_and_weekday() -> None:
+    trace = parse_csv("t,n\n-7200,6\n-7140,6\n-7080,6\n", name="a")
+    assert trace.start == 7 * 86_400 - 7200
+    assert any("moved by whole weeks" in note for note in trace.notes)
+
+
+def test_line_ends_of_every_system_are_read() -> None:
+    for end in ("\r\n", "\r"):
+        assert parse_csv(rows(10).replace("\n", end), name="load").rates == pytest.approx(np.ones(10))
 
 
 def test_a_counter_is_recognised() -> None:
