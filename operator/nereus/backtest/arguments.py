@@ -144,9 +144,7 @@ def parser(policies: Sequence[str]) -> argparse.ArgumentParser:
     size.add_argument(
         "--capacity", type=positive, help=f"requests/s of one replica (absent: the peak is {SHAPE_PEAK} replicas)"
     )
-    size.add_argument(
-        "--peak-replicas", type=positive, help="set the capacity so that the peak needs so many replicas"
-    )
+    size.add_argument("--peak-replicas", type=positive, help="set the capacity so that the peak needs so many replicas")
     world.add_argument("--min", type=whole(1, MOST_REPLICAS), default=1, metavar="N", help="fewest replicas")
     world.add_argument(
         "--max", type=whole(1, MOST_REPLICAS), metavar="N", help="most replicas (absent: twice the peak)"

@@ -24,7 +24,7 @@ POINTS_PER_CHUNK = 5000
 """Prometheus refuses a range query of more than 11,000 points per series."""
 TRIES = 3
 LEAST_SECONDS = 2 * 3600
-PACKAGES = "pip install prometheus-api-client requests"
+PACKAGES = "pip install '.[backtest]' in a checkout"
 
 
 @dataclass(frozen=True, kw_only=True)
