@@ -284,6 +284,12 @@ REFUSED = (
         server_words=("spec.models[0].instances.rateLimiter.resources[0].count", "greater than or equal to 1"),
     ),
     _model("a precision of nothing", "precision", "set accelerator", optimization={"precision": "FP16"}),
+    _spec(
+        "a past longer than what is remembered",
+        "scaling.forecast.history",
+        "336h",
+        scaling={"strategy": "Predictive", "forecast": {"history": "337h"}},
+    ),
     _spec("a part of each of two GPUs", "gpu.count", "remove", gpu={"memory": "8Gi", "count": 2}),
     _spec("two GPUs that are shared", "gpu.isolation", "set", gpu={"isolation": "MPS", "count": 2}),
     _spec("a slice of no size", "gpu.memory", "set", gpu={"isolation": "MIG"}),
@@ -410,6 +416,9 @@ REFUSED = (
 ACCEPTED: dict[str, Json] = {
     "the smallest service": service(),
     "a name of 63 characters": service("n" * 63),
+    "the past that is read by default, written out": service(
+        scaling={"strategy": "Predictive", "maxReplicas": 2, "forecast": {"history": "336h"}}
+    ),
     "200 models": many_models(200),
     "a ConfigMap source": with_model(source={"uri": "configmap://models/resnet"}),
     "a whole repository": {

@@ -22,6 +22,7 @@ DURATION_PATTERN = r"^([0-9]{1,4}(\.[0-9]{1,3})?h|[0-9]{1,6}(\.[0-9]{1,3})?(us|m
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h)")
 _MICROSECONDS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
 MAX_DURATION_MICROSECONDS = 7 * 24 * 3_600_000_000
+MAX_DURATION_LENGTH = 32
 
 MAX_QUANTITY_LENGTH = 32
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
@@ -85,12 +86,17 @@ class Duration:
     @classmethod
     def parse(cls, text: str) -> Duration:
         """Raises ValueError when the text is not a duration of at most seven days."""
-        if len(text) > 32 or not re.fullmatch(DURATION_PATTERN, text):
-            raise ValueError(f"{text!r} is not a duration; write a number and a unit, e.g. 200ms, 30s or 5m")
-        total = sum(Decimal(number) * _MICROSECONDS[unit] for number, unit in _DURATION_PART.findall(text))
-        if total > MAX_DURATION_MICROSECONDS:
+        parsed = cls.of_any_length(text)
+        if parsed.microseconds > MAX_DURATION_MICROSECONDS:
             raise ValueError(f"{text!r} is longer than 168h, the longest duration accepted")
-        return cls(int(total))
+        return parsed
+
+    @classmethod
+    def of_any_length(cls, text: str) -> Duration:
+        """For a field with bounds of its own; raises ValueError when the text is not a duration."""
+        if len(text) > MAX_DURATION_LENGTH or not re.fullmatch(DURATION_PATTERN, text):
+            raise ValueError(f"{text!r} is not a duration; write a number and a unit, e.g. 200ms, 30s or 5m")
+        return cls(int(sum(Decimal(number) * _MICROSECONDS[unit] for number, unit in _DURATION_PART.findall(text))))
 
     @classmethod
     def of_seconds(cls, seconds: float) -> Duration:
@@ -112,18 +118,18 @@ class Duration:
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         rule = f"self.matches(r'{DURATION_PATTERN}') && duration(self) <= duration('168h')"
         message = "must be a number and a unit of us, ms, s, m or h, at most 168h; write e.g. 200ms, 30s or 5m"
-        return {"type": "string", "maxLength": 32, **_cel_rule(rule, message)}
+        return {"type": "string", "maxLength": MAX_DURATION_LENGTH, **_cel_rule(rule, message)}
 
 
 @dataclass(frozen=True)
 class Within:
-    """Bounds on a duration: `Annotated[Duration, Within("1s", "10m")]`."""
+    """Bounds on a duration, in place of the usual seven days: `Annotated[Duration, Within("1s", "10m")]`."""
 
     low: str
     high: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return _parsed_text(self._parse, core_schema.str_schema(strict=True))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         rule = (
@@ -131,10 +137,11 @@ class Within:
             f" && duration(self) <= duration('{self.high}')"
         )
         message = f"must be a duration between {self.low} and {self.high}, e.g. {self.low} or {self.high}"
-        return {**handler(schema), **_cel_rule(rule, message)}
+        return {"type": "string", "maxLength": MAX_DURATION_LENGTH, **_cel_rule(rule, message)}
 
-    def _checked(self, value: Duration) -> Duration:
-        if not Duration.parse(self.low) <= value <= Duration.parse(self.high):
+    def _parse(self, text: str) -> Duration:
+        value = Duration.of_any_length(text)
+        if not Duration.of_any_length(self.low) <= value <= Duration.of_any_length(self.high):
             raise ValueError(f"'{value}' is outside {self.low} to {self.high}: choose a value within")
         return value
 

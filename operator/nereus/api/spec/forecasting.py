@@ -60,7 +60,7 @@ class Capacity(Section):
 class Forecast(Section):
     """How far the forecast looks back and ahead."""
 
-    history: Annotated[Duration, Within("1h", "168h")] | None = Field(
+    history: Annotated[Duration, Within("1h", "336h")] | None = Field(
         None,
         description="How much past load is read from Prometheus when the operator starts. When absent: 14 days, as far"
         " as Prometheus has them.",
