@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nereus.scaling.policy import PredictivePolicy
-from nereus.scaling.protocol import Decision, History, Limits, Objective, Observation, Phase, Policy, Schedule
+from nereus.scaling.protocol import (
+    Decision,
+    History,
+    LimitedBy,
+    Limits,
+    Objective,
+    Observation,
+    Phase,
+    Policy,
+    Schedule,
+)
 
 START = 1_700_000_000.0
 odd_numbers = st.one_of(
@@ -78,24 +90,38 @@ def test_an_absurd_queue_before_any_capacity_is_known_is_no_overflow() -> None:
     assert 1 <= policy.decide(odd).replicas <= 9
 
 
-def test_restoring_in_the_middle_of_a_busy_day_changes_nothing() -> None:
-    rates = 60 + 40 * np.sin(np.arange(900) / 90) + np.random.default_rng(3).normal(0, 4, 900)
-    limits = Limits(max_replicas=40)
-    whole, broken = PredictivePolicy(limits), PredictivePolicy(limits)
+def test_restoring_at_any_moment_of_a_busy_night_changes_nothing() -> None:
+    # Clocks in Berlin are changed at 01:00 UTC, a schedule ends an hour later, and capacity doubles in between.
+    rng = np.random.default_rng(3)
+    ticks, changed = 320, datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp()
+    begin = changed - 20 * ticks
+    rates = 60 + 40 * np.sin(np.arange(ticks) / 30) + rng.normal(0, 4, ticks)
+    nightly = Schedule(start_minute=60, end_minute=4 * 60, min_replicas=5, max_replicas=14)
+    bounds: dict[str, Any] = {"limits": Limits(max_replicas=40, schedules=(nightly,)), "time_zone": "Europe/Berlin"}
+    whole = PredictivePolicy(**bounds)
+    minutes = np.arange(-4 * 1440, 0)
+    # Of the day that is replayed only the last hour is known: that is all that matters here, and quick to learn.
+    past = [None if -1560 <= m < -60 else 60 + 50 * np.sin(m / 229) for m in minutes]
+    whole.learn(History(times=list(begin + 60.0 * minutes), loads=past, capacity=10, cold_start=90))
+    cuts = {0, *(int(cut) for cut in rng.choice(ticks, 9, replace=False))}
+    broken, replicas = whole, []
     for tick, rate in enumerate(rates):
         observation = Observation(
-            time=START + 15 * tick,
-            load=rate,
-            queue=0,
+            time=begin + 40 * tick,
+            load=None if tick % 37 == 0 else rate,
+            queue=3 * (tick % 5),
             ready=12,
             starting=tick % 3,
-            cold_start=90,
-            capacity=10,
-            late=0.0,
+            cold_start=90 if tick < 200 else 150,
+            capacity=10 if tick < 150 else 23,
+            late=0.0 if tick % 11 else 0.02,
         )
-        if tick in (1, 130, 131, 640):
-            broken = PredictivePolicy.from_state(json.loads(json.dumps(broken.to_state())), limits)
-        assert whole.decide(observation) == broken.decide(observation), tick
+        if tick in cuts:
+            broken = PredictivePolicy.from_state(json.loads(json.dumps(broken.to_state())), **bounds)
+        replicas.append(whole.decide(observation))
+        assert replicas[-1] == broken.decide(observation), (tick, sorted(cuts))
+    assert {d.explanation.limited_by for d in replicas} >= {LimitedBy.SCHEDULE, LimitedBy.NOTHING}
+    assert len({d.replicas for d in replicas}) > 5
 
 
 def test_a_damaged_state_is_refused_with_the_remedy() -> None:
