@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from localcluster.packages import find_tool
+from nereus.backtest.prometheus import fetch
 from nereus.prometheus.client import Client
 from nereus.prometheus.history import Pace, back_fill
 from nereus.prometheus.options import Options
@@ -337,8 +339,32 @@ async def test_fourteen_days_are_filled_in_and_resumed_after_a_kill(world: World
         rest = [p async for p in back_fill(source, scope, services, now=now, pace=pace, resume=known)]
         assert server.answered("/api/v1/query_range") - before == 10
         newest = [p async for p in back_fill(source, scope, services, now=now, pace=pace, days=4)]
+        for name in PAST_SERVICES:  # fetch has an event loop of its own, so it needs a thread of its own
+            await asyncio.to_thread(check_backtest, server.url, name, end)
     assert rest[-1].share == 1
     check_past([*newest, *rest], end)
+
+
+def check_backtest(address: str, name: str, end: int) -> None:
+    """`nereus backtest` reads the same past: in parts, each announced, and what is missing is a gap that is told."""
+    said: list[str] = []
+    query = f'sum(rate(nv_inference_count{{serving_nereus_dev_service="{name}"}}[2m]))'
+    begin = (end - 14 * 1440) * 60.0
+    trace = fetch(address, query, start=begin, end=end * 60.0, progress=said.append)
+    assert said == [f"Prometheus: part {part} of 5" for part in range(1, 6)]
+    assert trace.step == 60
+    assert 14 * 86_400 - 300 <= trace.seconds <= 14 * 86_400 + 60
+    minutes = np.arange(len(trace.rates)) + round(trace.start / 60)
+    gaps = {end - int(minute) for minute in minutes[np.isnan(trace.rates)]}
+    if name == "steady":
+        assert len(gaps & set(HOLE)) > 170
+        assert any(f"{len(gaps)} of {len(trace.rates)} bins have no value" in note for note in trace.notes)
+    else:
+        assert len(gaps) <= 2, gaps  # where the counter began anew there may be a minute without a rate
+    assert gaps <= {*range(HOLE.start - 2, HOLE.stop + 2), *range(4998, 5003)}
+    known = [row for row in np.flatnonzero(np.isfinite(trace.rates)) if end - minutes[row] not in range(4998, 5003)]
+    errors = [abs(trace.rates[row] / past_rate(name, int(minutes[row]) - 1) - 1) for row in known]
+    assert np.quantile(errors, 0.99) < 0.05
 
 
 def check_past(pieces: list[PastLoad], end: int) -> None:

@@ -31,6 +31,7 @@ PACKAGES = "pip install '.[backtest]' in a checkout"
 class _Range:
     """What is asked; seconds."""
 
+    url: str
     query: str
     start: float
     end: float
@@ -50,7 +51,7 @@ def fetch(
 ) -> Trace:
     """The range as rates per second; `query` must give one series, such as `sum(rate(requests_total[1m]))`."""
     if end - start < 2 * step:
-        raise TraceError(f"--from {start:g} --to {end:g}: the range is shorter than two steps of {step:g} s")
+        raise TraceError(f"{end - start:g} s are shorter than two steps of {step:g} s: ask for more, or in finer steps")
     try:
         from nereus.prometheus.client import Client
         from nereus.prometheus.options import Options, OptionsError
@@ -60,7 +61,7 @@ def fetch(
         client = Client(Options(address=url.rstrip("/")), threads=1)
     except OptionsError as error:
         raise TraceError(str(error)) from None
-    asked = _Range(query=query, start=start, end=end, step=step, timeout=timeout)
+    asked = _Range(url=url, query=query, start=start, end=end, step=step, timeout=timeout)
     try:
         times, values, failed, chunks = asyncio.run(_read(client, asked, progress))
     finally:
@@ -120,7 +121,12 @@ async def _chunk(client: Client, asked: _Range) -> list[tuple[float, float]]:
             )
         except QueryError as error:
             said = error.message
-            if error.state not in (Freshness.SLOW, Freshness.UNREACHABLE):
+            if error.state is Freshness.SLOW:
+                said = (
+                    f"{asked.url} is slow: {TRIES} times no whole answer within {asked.timeout:g} s; look at its load, "
+                    "or ask for less: a larger --step, a shorter --history, a recorded series"
+                )
+            elif error.state is not Freshness.UNREACHABLE:
                 break
             continue
         if len(answer.rows) > 1:

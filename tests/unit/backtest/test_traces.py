@@ -115,12 +115,15 @@ def test_a_gzipped_file_and_a_missing_file(tmp_path: Path) -> None:
 
 
 class FakePrometheus:
-    """A server on loopback that answers range queries from a function of time; `failures` makes first tries fail."""
+    """A server on loopback that answers range queries from a function of time; `failures` makes first tries fail, and
+    what begins within `slow` is answered when the test is over."""
 
     def __init__(self) -> None:
         self.earliest = 0.0
         self.failures = 0
         self.series = 1
+        self.slow: tuple[float, float] = (0.0, 0.0)
+        self.over = threading.Event()
         self.queries: list[dict[str, str]] = []
         owner = self
 
@@ -131,6 +134,9 @@ class FakePrometheus:
                 if owner.failures > 0:
                     owner.failures -= 1
                     self.send_error(503)
+                    return
+                if owner.slow[0] <= float(asked["start"]) < owner.slow[1]:
+                    owner.over.wait(60)
                     return
                 times = np.arange(float(asked["start"]), float(asked["end"]) + 1, float(asked["step"]))
                 values = [[t, str(10 + math.sin(t / 3600))] for t in times if t >= owner.earliest]
@@ -152,6 +158,7 @@ class FakePrometheus:
 def server() -> Iterator[FakePrometheus]:
     fake = FakePrometheus()
     yield fake
+    fake.over.set()
     fake.server.shutdown()
     fake.server.server_close()
 
@@ -178,6 +185,32 @@ def test_a_part_that_stays_unreadable_becomes_a_gap(server: FakePrometheus) -> N
     server.failures = 3
     trace = prometheus.fetch(server.url, "x", start=END - WEEK, end=END)
     assert any("1 of 3 parts could not be read" in note for note in trace.notes)
+
+
+def test_a_part_that_is_never_answered_in_time_is_a_gap_named_slow_and_the_rest_is_computed(
+    server: FakePrometheus,
+) -> None:
+    part = prometheus.POINTS_PER_CHUNK * 60
+    server.slow = (END - WEEK + part, END - WEEK + part + 1)
+    said: list[str] = []
+    trace = prometheus.fetch(server.url, "x", start=END - WEEK, end=END, timeout=0.2, progress=said.append)
+    assert len(said) == 3
+    gap = np.isnan(trace.rates)
+    assert (int(gap.sum()), len(trace.rates)) == (prometheus.POINTS_PER_CHUNK, 7 * 1440 + 1)
+    assert gap[prometheus.POINTS_PER_CHUNK : 2 * prometheus.POINTS_PER_CHUNK].all()
+    slow = next(note for note in trace.notes if "1 of 3 parts could not be read and are gaps" in note)
+    assert f"{server.url} is slow: 3 times no whole answer within 0.2 s" in slow
+    assert "a larger --step" in slow
+    assert np.isfinite(trace.per_second()).all()
+    assert trace.peak() == pytest.approx(11, rel=0.01)
+
+
+def test_a_server_that_is_slow_for_all_is_named_with_what_helps(server: FakePrometheus) -> None:
+    server.slow = (0, END)
+    with pytest.raises(
+        TraceError, match=r"127.0.0.1:\d+ is slow: 3 times no whole answer within 0.05 s; look at its load, or ask for"
+    ):
+        prometheus.fetch(server.url, "x", start=END - 86_400, end=END, timeout=0.05)
 
 
 def test_short_history_is_used_or_refused_with_words(server: FakePrometheus) -> None:
