@@ -103,25 +103,29 @@ def test_restoring_at_any_moment_of_a_busy_night_changes_nothing() -> None:
     # Of the day that is replayed only the last hour is known: that is all that matters here, and quick to learn.
     past = [None if -1560 <= m < -60 else 60 + 50 * np.sin(m / 229) for m in minutes]
     whole.learn(History(times=list(begin + 60.0 * minutes), loads=past, capacity=10, cold_start=90))
-    cuts = {0, *(int(cut) for cut in rng.choice(ticks, 9, replace=False))}
-    broken, replicas = whole, []
+    cuts = {0, 254, 258, *(int(cut) for cut in rng.choice(ticks, 30, replace=False))}
+    broken, made, ready = whole, [], 6
     for tick, rate in enumerate(rates):
+        stuck = 2 if 250 <= tick < 310 else 0  # replicas that never serve
         observation = Observation(
             time=begin + 40 * tick,
             load=None if tick % 37 == 0 else rate,
-            queue=3 * (tick % 5),
-            ready=12,
-            starting=tick % 3,
+            queue=tick % 5,
+            ready=ready - stuck,
+            starting=stuck,
             cold_start=90 if tick < 200 else 150,
             capacity=10 if tick < 150 else 23,
             late=0.0 if tick % 11 else 0.02,
         )
         if tick in cuts:
             broken = PredictivePolicy.from_state(json.loads(json.dumps(broken.to_state())), **bounds)
-        replicas.append(whole.decide(observation))
-        assert replicas[-1] == broken.decide(observation), (tick, sorted(cuts))
-    assert {d.explanation.limited_by for d in replicas} >= {LimitedBy.SCHEDULE, LimitedBy.NOTHING}
-    assert len({d.replicas for d in replicas}) > 5
+        made.append(whole.decide(observation))
+        assert made[-1] == broken.decide(observation), (tick, sorted(cuts))
+        ready = made[-1].replicas
+    assert {decision.explanation.limited_by for decision in made} == {
+        *(LimitedBy.NOTHING, LimitedBy.SCHEDULE, LimitedBy.UNKNOWN_LOAD, LimitedBy.PENDING_REPLICAS),
+    }
+    assert len({decision.replicas for decision in made}) > 5
 
 
 def test_a_damaged_state_is_refused_with_the_remedy() -> None:
