@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from nereus.backtest.trace import Trace, TraceError, from_samples
 
 if TYPE_CHECKING:
-    from nereus.prometheus.client import Client
+    from nereus.prometheus.client import Answer, Client
 
 POINTS_PER_CHUNK = 5000
 """Prometheus refuses a range query of more than 11,000 points per series."""
@@ -37,6 +37,17 @@ class _Range:
     end: float
     step: float
     timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Samples in seconds and requests per second; what the parts without an answer, or with half of one, said."""
+
+    chunks: int
+    times: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
 
 
 def fetch(
@@ -63,53 +74,55 @@ def fetch(
         raise TraceError(str(error)) from None
     asked = _Range(url=url, query=query, start=start, end=end, step=step, timeout=timeout)
     try:
-        times, values, failed, chunks = asyncio.run(_read(client, asked, progress))
+        found = asyncio.run(_read(client, asked, progress))
     finally:
         client.close()
-    return _trace(query, times, values, failed=failed, chunks=chunks)
+    return _trace(query, found)
 
 
-async def _read(
-    client: Client, asked: _Range, progress: Callable[[str], None]
-) -> tuple[list[float], list[float], list[str], int]:
-    """Times, values, what failed, and how many chunks there were; raises TraceError when all of them fail."""
-    times: list[float] = []
-    values: list[float] = []
-    failed: list[str] = []
-    chunk = POINTS_PER_CHUNK * asked.step
-    chunks = math.ceil((asked.end - asked.start) / chunk)
-    for number in range(chunks):
-        first = asked.start + number * chunk
-        last = min(asked.end, first + chunk - asked.step)
-        progress(f"Prometheus: part {number + 1} of {chunks}")
+async def _read(client: Client, asked: _Range, progress: Callable[[str], None]) -> _Found:
+    """The whole range, part by part; raises TraceError when all of them fail."""
+    found = _Found(chunks=math.ceil((asked.end - asked.start) / (POINTS_PER_CHUNK * asked.step)))
+    for number in range(found.chunks):
+        first = asked.start + number * POINTS_PER_CHUNK * asked.step
+        last = min(asked.end, first + (POINTS_PER_CHUNK - 1) * asked.step)
+        progress(f"Prometheus: part {number + 1} of {found.chunks}")
         try:
-            pairs = await _chunk(client, replace(asked, start=first, end=last))
+            answer = await _chunk(client, replace(asked, start=first, end=last))
         except TraceError as error:
-            if not times and number == chunks - 1:
+            if not found.times and number == found.chunks - 1:
                 raise
-            failed.append(str(error))
+            found.failed.append(str(error))
             continue
-        times += [when for when, _ in pairs]
-        values += [value for _, value in pairs]
-    return times, values, failed, chunks
+        found.incomplete.extend(answer.warnings[:1])
+        for row in answer.rows:
+            for when, text in row["values"]:
+                found.times.append(float(when))
+                found.values.append(_value(text))
+    return found
 
 
-def _trace(query: str, times: list[float], values: list[float], *, failed: list[str], chunks: int) -> Trace:
+def _trace(query: str, found: _Found) -> Trace:
     name = query if len(query) <= 60 else query[:57] + "..."
+    times = found.times
     if not times:
         raise TraceError(f"{name}: Prometheus has no samples in the range; check the query and the time range")
     if times[-1] - times[0] < LEAST_SECONDS:
         raise TraceError(
             f"{name}: Prometheus has {(times[-1] - times[0]) / 60:.0f} minutes of history; two hours are needed"
         )
-    notes = [f"{len(failed)} of {chunks} parts could not be read and are gaps: {failed[0]}"] if failed else []
+    notes = []
+    for parts, what in ((found.failed, "could not be read and are gaps"), (found.incomplete, "may be incomplete")):
+        if parts:
+            notes.append(f"{len(parts)} of {found.chunks} parts {what}: {parts[0]}")
     if times[-1] - times[0] < 86_400:
         notes.append(f"only {(times[-1] - times[0]) / 3600:.1f} h of history: no daily season can show")
-    trace = from_samples(np.array(times), np.array(values), name=name, unit="rate", notes=tuple(notes))
+    trace = from_samples(np.array(times), np.array(found.values), name=name, unit="rate", notes=tuple(notes))
     return replace(trace, name=name)
 
 
-async def _chunk(client: Client, asked: _Range) -> list[tuple[float, float]]:
+async def _chunk(client: Client, asked: _Range) -> Answer:
+    """At most one row."""
     from nereus.prometheus.client import QueryError
     from nereus.prometheus.reading import Freshness
 
@@ -131,7 +144,7 @@ async def _chunk(client: Client, asked: _Range) -> list[tuple[float, float]]:
             continue
         if len(answer.rows) > 1:
             raise TraceError(f"{asked.query}: gives {len(answer.rows)} series; wrap it in sum(...) to get one")
-        return [(float(when), _value(text)) for when, text in answer.rows[0]["values"]] if answer.rows else []
+        return answer
     raise TraceError(said)
 
 

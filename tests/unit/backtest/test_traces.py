@@ -124,6 +124,7 @@ class FakePrometheus:
         self.series = 1
         self.slow: tuple[float, float] = (0.0, 0.0)
         self.over = threading.Event()
+        self.besides: dict[str, list[str]] = {}
         self.queries: list[dict[str, str]] = []
         owner = self
 
@@ -141,7 +142,8 @@ class FakePrometheus:
                 times = np.arange(float(asked["start"]), float(asked["end"]) + 1, float(asked["step"]))
                 values = [[t, str(10 + math.sin(t / 3600))] for t in times if t >= owner.earliest]
                 result = [{"metric": {}, "values": values}] * owner.series if values else []
-                answer = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
+                envelope = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+                answer = json.dumps(envelope | owner.besides).encode()
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(answer)
@@ -211,6 +213,12 @@ def test_a_server_that_is_slow_for_all_is_named_with_what_helps(server: FakeProm
         TraceError, match=r"127.0.0.1:\d+ is slow: 3 times no whole answer within 0.05 s; look at its load, or ask for"
     ):
         prometheus.fetch(server.url, "x", start=END - 86_400, end=END, timeout=0.05)
+
+
+def test_answers_that_a_server_calls_incomplete_are_told(server: FakePrometheus) -> None:
+    server.besides = {"warnings": ["store 3 did not answer"]}
+    trace = prometheus.fetch(server.url, "x", start=END - WEEK, end=END)
+    assert "3 of 3 parts may be incomplete: store 3 did not answer" in trace.notes
 
 
 def test_short_history_is_used_or_refused_with_words(server: FakePrometheus) -> None:
