@@ -32,7 +32,6 @@ from bench.fleet import Fleet, Json, Name
 from localcluster.config import Cluster
 from nereus.api import names
 from nereus.controller.kinds import AUTOSCALER, DEPLOYMENT, Kind
-from nereus.scaling.hpa import METRIC
 from tests.harness import externalmetrics
 from tests.harness.prometheus import SERVICE_LABEL, Prometheus, Server, free_port, respond
 
@@ -248,7 +247,7 @@ async def _ask(fleet: Fleet, ground: Ground, services: Sequence[Name], took: dic
         while True:
             for name, (client, server) in ways.items():
                 service = services[int(random.integers(len(services)))]
-                path = f"{BASE}/namespaces/{service.namespace}/{METRIC}"
+                path = f"{BASE}/namespaces/{service.namespace}/{names.EXTERNAL_METRIC}"
                 query = {"labelSelector": f"{names.LABEL_SERVICE}={service.name}"}
                 began = time.monotonic()
                 async with client.get(server + path, params=query) as answer:

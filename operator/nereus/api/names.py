@@ -52,6 +52,9 @@ ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
 CONTAINER_TRITON = "triton"
 CONTAINER_SIDECAR = "sidecar"
 
+EXTERNAL_METRIC = "nereus_replicas"
+"""The number of pods decided for a service, as autoscalers read it from the External Metrics API."""
+
 PORT_NAME_HTTP = "http"
 PORT_NAME_GRPC = "grpc"
 PORT_NAME_METRICS = "metrics"

@@ -74,6 +74,11 @@ class Leadership:
         """Whether this replica may write now."""
         return self._clock() < self._valid_until and not self.lost.is_set() and not self._ended.is_set()
 
+    @property
+    def held_until(self) -> float:
+        """Until when this replica may write if it hears nothing any more, on the monotonic clock; 0 when it may not."""
+        return self._valid_until if self.held else 0.0
+
     async def run(self) -> None:
         """Try until the lease is ours, then renew it; returns when somebody else took it, or after `stop`.
 

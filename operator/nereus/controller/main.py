@@ -13,9 +13,8 @@ import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import aiohttp
@@ -46,6 +45,8 @@ from nereus.controller.kinds import (
 from nereus.controller.leader import Leadership
 from nereus.controller.loadedrules import LoadedRules
 from nereus.controller.metrics import Metrics, Reading
+from nereus.controller.metricsfeed import Feed
+from nereus.controller.metricsprocess import MetricsProcess
 from nereus.controller.options import Options, parse
 from nereus.controller.podstate import PodStates
 from nereus.controller.podwarnings import PodWarnings
@@ -53,7 +54,6 @@ from nereus.controller.queue import Priority, Queue
 from nereus.controller.reconcile import Reconciler
 from nereus.controller.refusals import Refusals
 from nereus.controller.registration import Place, Registration
-from nereus.controller.replicas import served
 from nereus.controller.scaler import Scaler
 from nereus.controller.staging import Staging
 from nereus.controller.statuswriter import StatusWriter
@@ -143,7 +143,18 @@ class Operator:
         )
         self.subjects = Subjects(self.store, absent_strategy=absent_strategy(self._settings))
         self._reader = Reader(options.prometheus, namespaces=options.watch_namespaces)
-        self.scaler = Scaler(self.subjects, self._reader, wake=self._decided, metrics=self.metrics)
+        self._feed = Feed()
+        self.scaler = Scaler(
+            self.subjects, self._reader, wake=self._decided, metrics=self.metrics, decided=self._feed.decided
+        )
+        self._metrics_process = MetricsProcess(
+            self._feed,
+            port=options.external_metrics_port,
+            leads_until=lambda: self.leadership.held_until,
+            decided_until=lambda: self.scaler.decided_until,
+        )
+        self.store.follow(AUTOSCALER, self._feed.autoscaler)
+        self.store.follow(DEPLOYMENT, self._feed.deployment)
         self.applier = Applier(self.gateway, self.store)
         self.reconciler = Reconciler(
             gateway=self.gateway,
@@ -219,7 +230,7 @@ class Operator:
                 "discovery": self._discover_again(),
                 "loaded rules": self.loaded.run(),
                 "scaling": self._scale(),
-                **({"external metrics": self._registration().run()} if self._options.external_metrics_port else {}),
+                **self._external_metrics_parts(),
             }.items()
         }
         tasks = await watch.start(
@@ -248,30 +259,24 @@ class Operator:
         await self.auditor.complete.wait()
         await self.scaler.run()
 
-    def _registration(self) -> Registration:
+    def _external_metrics_parts(self) -> dict[str, Coroutine[Any, Any, None]]:
         options = self._options
+        if not options.external_metrics_port:
+            return {}
         place = Place(
             namespace=options.namespace,
             service=options.external_metrics_service,
             config_map=options.external_metrics_config_map,
             identity=options.identity,
-            port=options.external_metrics_port,
         )
-        return Registration(
+        registration = Registration(
             place,
             gateway=self.gateway,
             publisher=self._lease_gateway,
-            replicas=self._replicas,
+            feed=self._feed,
             owned=self._external_metrics,
         )
-
-    def _replicas(self, key: Key) -> int | None:
-        return served(
-            self.scaler.decision(key),
-            leads=self.leadership.held,
-            autoscaler=partial(self.store.get, AUTOSCALER, key),
-            deployment=partial(self.store.get, DEPLOYMENT, key),
-        )
+        return {"external metrics": registration.run(), "process of external metrics": self._metrics_process.run()}
 
     def _external_metrics(self, ours: bool) -> None:
         if ours != self._settings.external_metrics:
@@ -378,10 +383,13 @@ class Operator:
     def _alive(self) -> str:
         stale = self.auditor.stale(STUCK_SECONDS, refused=self.refusals.seconds())
         working = self.queue.longest_working_seconds()
+        silent = self._metrics_process.silent_seconds()
         if stale:
             return f"the watch shows nothing new: {stale}"
         if working > STUCK_SECONDS:
             return f"work hangs for {working:.0f} s"
+        if silent > STUCK_SECONDS:
+            return f"the External Metrics API is not served for {silent:.0f} s"
         return ""
 
     def _ready(self) -> str:

@@ -1,31 +1,27 @@
 """The External Metrics API: the decision on each service, as a metric that its autoscaler reads.
 
-Served by every replica from memory, so that it costs the API server's clients nothing to ask. Only the API server may
-ask: it presents its front-proxy certificate. What it may hand on was decided by its own rights before.
+Pure: what is known of each service, and what is answered to a request. Answers come from memory, so that asking costs
+the API server's clients nothing. Only the API server may ask: it presents its front-proxy certificate. What it may
+hand on was decided by its own rights before.
 
 A service that is not known is answered with 404 and so is left as it is: an autoscaler that cannot read a metric takes
 no pod away.
+
+Nothing but the standard library is imported: the process that answers (metricsserver.py) has to stay small.
 """
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
-
-from aiohttp import web
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote
 
 from nereus.api import names
-from nereus.controller.store import Key
-from nereus.scaling.hpa import METRIC
 
 GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
 BASE = f"/apis/{GROUP}/{VERSION}"
-
-Replicas = Callable[[Key], int | None]
-"""The number of pods decided for a service; None when nothing is known of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,75 +32,118 @@ class Callers:
     allowed: tuple[str, ...] = ()
 
 
-def context(callers: Callers) -> ssl.SSLContext:
-    """TLS for callers with a certificate; the server's own is loaded by the caller. Raises ssl.SSLError."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.verify_mode = ssl.CERT_REQUIRED
-    made.load_verify_locations(cadata=callers.authority)
-    return made
+class Known(NamedTuple):
+    """What is known of one service: the number of pods `decided` (None: no decision yet) and whether that was decided
+    with its load known; the `floor` that was written last, None where no autoscaler reads the decision as a metric; the
+    pods that are wished for now (`there`)."""
+
+    decided: int | None = None
+    load_known: bool = False
+    floor: int | None = None
+    there: int | None = None
 
 
-def application(replicas: Replicas, callers: Callable[[], Callers]) -> web.Application:
-    """The routes that the API server and its controllers ask for."""
+NOTHING = Known()
 
-    @web.middleware
-    async def only_the_api_server(request: web.Request, handler: Any) -> web.StreamResponse:
-        allowed = callers().allowed
-        name = _common_name(request)
-        if allowed and name not in allowed:
-            return _refused(403, "Forbidden", f"{name or 'a caller without a name'} is not the API server")
-        answer: web.StreamResponse = await handler(request)
-        return answer
 
-    async def resources(_: web.Request) -> web.Response:
-        return web.json_response(
+def served(known: Known, *, leads: bool) -> int | None:
+    """What an autoscaler shall read as the decision; None where it reads none.
+
+    The replica that leads knows best; any other serves what that one wrote last, so that two replicas never contradict
+    each other. Pods above the floor may have been added by the emergency metric while nobody decided: a replica that
+    does not know the load, be it that it just started, asks for those that are there.
+    """
+    if leads and known.decided is not None:
+        return known.decided
+    if known.floor is None or (known.decided is not None and known.load_known):
+        return known.floor
+    return max(known.floor, known.there or 0)
+
+
+@dataclass
+class Numbers:
+    """What is known of every service, by namespace and name. Moments on the monotonic clock: the replica leads until
+    `leads_until`, decisions hold until `decided_until`, and after `heard_until` nothing that is known here counts."""
+
+    known: dict[tuple[str, str], Known] = field(default_factory=dict)
+    leads_until: float = 0.0
+    decided_until: float = 0.0
+    heard_until: float = 0.0
+
+    def replicas(self, namespace: str, name: str, *, now: float) -> int | None:
+        """What the autoscaler of a service reads; None where nothing is known."""
+        known = self.known.get((namespace, name))
+        if known is None or now >= self.heard_until:
+            return None
+        if now >= self.decided_until:
+            known = known._replace(decided=None)
+        return served(known, leads=now < self.leads_until)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP status and a JSON body."""
+
+    status: int
+    body: dict[str, Any]
+
+
+RESOURCES = Answer(
+    200,
+    {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{GROUP}/{VERSION}",
+        "resources": [
             {
-                "kind": "APIResourceList",
-                "apiVersion": "v1",
-                "groupVersion": f"{GROUP}/{VERSION}",
-                "resources": [
-                    {
-                        "name": METRIC,
-                        "singularName": "",
-                        "namespaced": True,
-                        "kind": "ExternalMetricValueList",
-                        "verbs": ["get"],
-                    }
-                ],
+                "name": names.EXTERNAL_METRIC,
+                "singularName": "",
+                "namespaced": True,
+                "kind": "ExternalMetricValueList",
+                "verbs": ["get"],
             }
-        )
+        ],
+    },
+)
+# Keeps the API server from asking again and again, and its log quiet.
+SPECIFICATION = Answer(200, {"swagger": "2.0", "info": {"title": "Nereus", "version": VERSION}, "paths": {}})
 
-    async def value(request: web.Request) -> web.Response:
-        metric = request.match_info["metric"]
-        service = _service_of(request.query.get("labelSelector", ""))
-        if metric != METRIC or not service:
-            wanted = f"{METRIC} with labelSelector {names.LABEL_SERVICE}=NAME"
-            return _refused(404, "NotFound", f"{metric}: the only metric here is {wanted}")
-        key = Key(request.match_info["namespace"], service)
-        number = replicas(key)
-        if number is None:
-            return _refused(404, "NotFound", f"nothing is decided for the ModelService {key}")
-        item = {
-            "metricName": METRIC,
-            "metricLabels": {names.LABEL_SERVICE: service},
-            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "value": str(number),
-        }
-        return web.json_response(
-            {"kind": "ExternalMetricValueList", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {}, "items": [item]}
-        )
 
-    async def specification(_: web.Request) -> web.Response:
-        # Keeps the API server from asking again and again, and its log quiet.
-        info = {"title": "Nereus", "version": VERSION}
-        return web.json_response({"swagger": "2.0", "info": info, "paths": {}})
+def answer(method: str, target: str, *, caller: str, callers: Callers, numbers: Numbers, now: float) -> Answer:
+    """To one request: its method and target (path and query), and the common name of who asks."""
+    if callers.allowed and caller not in callers.allowed:
+        return refused(403, "Forbidden", f"{caller or 'a caller without a name'} is not the API server")
+    if method != "GET":
+        return refused(405, "MethodNotAllowed", f"{method}: metrics can only be read")
+    path, _, query = target.partition("?")
+    if path == BASE:
+        return RESOURCES
+    if path == "/openapi/v2":
+        return SPECIFICATION
+    match path.removeprefix(f"{BASE}/").split("/"):
+        case ["namespaces", namespace, metric] if path.startswith(f"{BASE}/"):
+            selector = parse_qs(query).get("labelSelector", [""])[0]
+            return _value(numbers, unquote(namespace), unquote(metric), selector, now=now)
+    return refused(404, "NotFound", f"{path} is not served here")
 
-    app = web.Application(middlewares=[only_the_api_server])
-    app.router.add_get(BASE, resources)
-    app.router.add_get(f"{BASE}/namespaces/{{namespace}}/{{metric}}", value)
-    app.router.add_get("/openapi/v2", specification)
-    return app
+
+def _value(numbers: Numbers, namespace: str, metric: str, selector: str, *, now: float) -> Answer:
+    service = _service_of(selector)
+    if metric != names.EXTERNAL_METRIC or not service:
+        wanted = f"{names.EXTERNAL_METRIC} with labelSelector {names.LABEL_SERVICE}=NAME"
+        return refused(404, "NotFound", f"{metric}: the only metric here is {wanted}")
+    number = numbers.replicas(namespace, service, now=now)
+    if number is None:
+        return refused(404, "NotFound", f"nothing is decided for the ModelService {namespace}/{service}")
+    item = {
+        "metricName": names.EXTERNAL_METRIC,
+        "metricLabels": {names.LABEL_SERVICE: service},
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "value": str(number),
+    }
+    return Answer(
+        200, {"kind": "ExternalMetricValueList", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {}, "items": [item]}
+    )
 
 
 def _service_of(selector: str) -> str:
@@ -113,16 +152,8 @@ def _service_of(selector: str) -> str:
     return name if key == names.LABEL_SERVICE and "," not in name else ""
 
 
-def _common_name(request: web.Request) -> str:
-    certificate = request.transport.get_extra_info("peercert") if request.transport else None
-    for part in (certificate or {}).get("subject", ()):
-        for name, value in part:
-            if name == "commonName":
-                return str(value)
-    return ""
-
-
-def _refused(code: int, reason: str, message: str) -> web.Response:
+def refused(code: int, reason: str, message: str) -> Answer:
+    """A Kubernetes Status that says why not."""
     status = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -132,4 +163,9 @@ def _refused(code: int, reason: str, message: str) -> web.Response:
         "reason": reason,
         "code": code,
     }
-    return web.json_response(status, status=code)
+    return Answer(code, status)
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    """A message to the process that answers, or from it: one line."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""Serves the External Metrics API and keeps the API server trusting it.
+"""Who may ask the External Metrics API, with what it is served, and that the API server trusts it.
 
 The chart registers the API (an APIService), so that it goes first when the chart is uninstalled: while it is there and
 nobody answers, no namespace can be deleted. The operator only adds the certificates of its replicas to it, which they
@@ -12,20 +12,18 @@ import asyncio
 import base64
 import json
 import logging
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aiohttp import web
-
 from nereus.controller import certificate
 from nereus.controller.errors import ApiError, FencedError
 from nereus.controller.gateway import Gateway
 from nereus.controller.kinds import API_SERVICE, CONFIG_MAP
-from nereus.controller.metricsapi import GROUP, VERSION, Callers, Replicas, application, context
+from nereus.controller.metricsapi import GROUP, VERSION, Callers
+from nereus.controller.metricsfeed import Feed
 
 API_SERVICE_NAME = f"{VERSION}.{GROUP}"
 AUTHENTICATION = ("kube-system", "extension-apiserver-authentication")
@@ -38,14 +36,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the API is served: `service` and `namespace` as the APIService names them, `port` of this process,
-    `config_map` in the same namespace for the certificates."""
+    """Where the API is served: `service` and `namespace` as the APIService names them, `config_map` in the same
+    namespace for the certificates, `identity` of this replica."""
 
     namespace: str
     service: str
     config_map: str
     identity: str
-    port: int
 
     @property
     def name(self) -> str:
@@ -61,45 +58,36 @@ class Registration:
         *,
         gateway: Gateway,
         publisher: Gateway,
-        replicas: Replicas,
+        feed: Feed,
         owned: Callable[[bool], None],
     ) -> None:
         self._place = place
         self._gateway = gateway
         self._publisher = publisher
-        self._replicas = replicas
+        self._feed = feed
         self._owned = owned
-        self._callers: Callers | None = None
-        self._context: ssl.SSLContext | None = None
         self._told = ""
 
     async def run(self) -> None:
-        """Serves as soon as it is known who may ask; a fault is logged once, and tried again."""
+        """A fault is logged once, and tried again."""
         with TemporaryDirectory(prefix="nereus-") as directory:
             current: certificate.Certificate | None = None
-            runner: web.AppRunner | None = None
-            try:
-                while True:
-                    try:
-                        await self._read_callers()
-                        if current is None or current.due:
-                            current = await self._renew(current, Path(directory))
-                        if runner is None and self._context is not None:
-                            runner = await self._serve(self._context)
-                        await self._register()
-                        self._told = ""
-                    except FencedError:
-                        pass  # the holder of the lease registers
-                    except (ApiError, certificate.CertificateError, OSError, ssl.SSLError) as error:
-                        if str(error) != self._told:
-                            log.warning("external metrics: %s; trying again", error)
-                            self._told = str(error)
-                    await asyncio.sleep(LOOK_SECONDS if runner else 2.0)
-            finally:
-                if runner is not None:
-                    await runner.cleanup()
+            while True:
+                try:
+                    self._feed.admit(await self._callers())
+                    if current is None or current.due:
+                        current = await self._renew(current, Path(directory))
+                    await self._register()
+                    self._told = ""
+                except FencedError:
+                    pass  # the holder of the lease registers
+                except (ApiError, certificate.CertificateError, OSError) as error:
+                    if str(error) != self._told:
+                        log.warning("external metrics: %s; trying again", error)
+                        self._told = str(error)
+                await asyncio.sleep(LOOK_SECONDS if current else 2.0)
 
-    async def _read_callers(self) -> None:
+    async def _callers(self) -> Callers:
         """Who may ask, as the API server itself publishes it; it may change when its authority is renewed."""
         data = (await self._gateway.get(CONFIG_MAP, *AUTHENTICATION)).get("data") or {}
         allowed = json.loads(data.get("requestheader-allowed-names") or "[]")
@@ -110,12 +98,7 @@ class Registration:
             raise OSError(
                 "the API server has no front proxy (--requestheader-client-ca-file): it cannot serve more APIs"
             )
-        if self._callers is None or callers.authority != self._callers.authority:
-            if self._context is None:
-                self._context = context(callers)
-            else:
-                self._context.load_verify_locations(cadata=callers.authority)
-        self._callers = callers
+        return callers
 
     async def _renew(self, before: certificate.Certificate | None, directory: Path) -> certificate.Certificate:
         made = await asyncio.to_thread(certificate.make, self._place.name, directory)
@@ -124,17 +107,8 @@ class Registration:
         await self._publisher.merge(CONFIG_MAP, self._place.namespace, self._place.config_map, patch)
         if before is not None:
             await asyncio.sleep(OVERLAP_SECONDS)
-        assert self._context is not None
-        self._context.load_cert_chain(made.chain, made.key)
+        self._feed.present(made)
         return made
-
-    async def _serve(self, context: ssl.SSLContext) -> web.AppRunner:
-        app = application(self._replicas, lambda: self._callers or Callers(authority=""))
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        await web.TCPSite(runner, "0.0.0.0", self._place.port, ssl_context=context).start()  # noqa: S104
-        log.info("external metrics: serving on port %d as %s", self._place.port, self._place.name)
-        return runner
 
     async def _register(self) -> None:
         """The certificates of all replicas into the registration, when it is ours."""

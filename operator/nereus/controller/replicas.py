@@ -8,17 +8,16 @@ zero, where an autoscaler does nothing. It never lowers what an autoscaler decid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from nereus.api.decision import ScalingDecision
+from nereus.api import names
 from nereus.api.manifests import Manifest
 from nereus.api.service import ModelService
 from nereus.api.spec.scaling import Strategy
 from nereus.controller.kinds import DEPLOYMENT
-from nereus.scaling.hpa import METRIC
 
 
 class Way(Enum):
@@ -48,32 +47,9 @@ def written_floor(autoscaler: Mapping[str, Any] | None) -> int | None:
     """The floor that was last written; None where no autoscaler reads the decision as a metric."""
     spec = (autoscaler or {}).get("spec") or {}
     external = (metric.get("external") or {} for metric in spec.get("metrics") or ())
-    reads = any((metric.get("metric") or {}).get("name") == METRIC for metric in external)
+    reads = any((metric.get("metric") or {}).get("name") == names.EXTERNAL_METRIC for metric in external)
     floor = spec.get("minReplicas", 1)
     return floor if reads and isinstance(floor, int) else None
-
-
-def served(
-    decision: ScalingDecision | None,
-    *,
-    leads: bool,
-    autoscaler: Callable[[], Mapping[str, Any] | None],
-    deployment: Callable[[], Mapping[str, Any] | None],
-) -> int | None:
-    """What an autoscaler shall read as the decision; None where it reads none.
-
-    The replica that leads knows best; any other serves what that one wrote last, so that two replicas never contradict
-    each other. Pods above the floor may have been added by the emergency metric while nobody decided: a replica that
-    does not know the load, be it that it just started, asks for those that are there. The objects are only read where
-    they matter: every autoscaler asks four times a minute.
-    """
-    if leads and decision is not None:
-        return decision.replicas
-    floor = written_floor(autoscaler())
-    if floor is None or (decision is not None and decision.known):
-        return floor
-    there = ((deployment() or {}).get("spec") or {}).get("replicas")
-    return max(floor, there) if isinstance(there, int) else floor
 
 
 def applied(service: ModelService, replicas: int) -> Manifest:

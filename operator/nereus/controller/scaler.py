@@ -60,12 +60,15 @@ class Scaler:
         *,
         wake: Wake,
         metrics: Metrics,
+        decided: Callable[[Mapping[Key, ScalingDecision]], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`decided` is told all decisions after each tick."""
         self._subjects = subjects
         self._reader = reader
         self._wake = wake
         self._metrics = metrics
+        self._decided = decided
         self._clock = clock
         self._roster = Roster()
         self._working = asyncio.Lock()
@@ -74,6 +77,11 @@ class Scaler:
         self.states: Counter[str] = Counter()
         self.history_share = 1.0
         self.ticked_at = time.monotonic()
+
+    @property
+    def decided_until(self) -> float:
+        """Until when decisions hold if no tick ends any more, on the monotonic clock."""
+        return self.ticked_at + STALE_SECONDS
 
     def tick_age_seconds(self) -> float:
         """How long ago the last tick ended."""
@@ -117,6 +125,7 @@ class Scaler:
         made = {Key(*name): decision for name, decision in decided.items()}
         self._past_known &= set(made)
         before, self._decisions = self._decisions, made
+        self._decided(made)
         self._tell(before, made)
         self.ticked_at = time.monotonic()
         self._metrics.ticks.observe(self.ticked_at - began)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -31,6 +31,9 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+Follower = Callable[[Key, Manifest | None], None]
 
 
 class Change(Enum):
@@ -65,6 +68,11 @@ class Store:
         self._objects: dict[Kind, dict[Key, _Entry]] = defaultdict(dict)
         self._children: dict[Key, set[tuple[Kind, Key]]] = defaultdict(set)
         self._gone: OrderedDict[str, str] = OrderedDict()
+        self._followers: dict[Kind, Follower] = {}
+
+    def follow(self, kind: Kind, told: Follower) -> None:
+        """Tells every state of the objects of a kind from now on, at once, and None for one that is gone."""
+        self._followers[kind] = told
 
     def put(self, manifest: Manifest) -> Change:
         """Remember an object as it is now; an older state than the known one is ignored."""
@@ -89,6 +97,8 @@ class Store:
         self._objects[kind][where] = entry
         if entry.owner is not None and kind is not MODEL_SERVICE:
             self._children[entry.owner].add((kind, where))
+        if kind in self._followers:
+            self._followers[kind](where, slim)
         if before is None or entry.meaning is None:
             return Change.RELEVANT
         meant = before.meaning or _meaning(kind, _parsed(before))
@@ -109,6 +119,8 @@ class Store:
             return False
         del self._objects[kind][key]
         self._unlink(kind, key, known)
+        if kind in self._followers:
+            self._followers[kind](key, None)
         return True
 
     def ended_at(self, uid: str) -> str:

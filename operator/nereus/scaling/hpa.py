@@ -27,8 +27,6 @@ from nereus.scaling import goal
 DEFAULT_CPU_PERCENT = 70
 EMERGENCY_CPU_PERCENT = 90
 """High, because it shall speak only when the decision is missing or wrong."""
-METRIC = "nereus_replicas"
-"""The decision, as the External Metrics API serves it."""
 DOWN_SECONDS = 30
 """Long enough to ignore one dip of a metric, short enough that the decision is carried out within two rounds."""
 _AMOUNTS = ("value", "averageValue")
@@ -90,7 +88,7 @@ def _decided(service: ModelService) -> Json:
     return {
         "type": "External",
         "external": {
-            "metric": {"name": METRIC, "selector": {"matchLabels": {names.LABEL_SERVICE: service.name}}},
+            "metric": {"name": names.EXTERNAL_METRIC, "selector": {"matchLabels": {names.LABEL_SERVICE: service.name}}},
             "target": {"type": "AverageValue", "averageValue": "1"},
         },
     }
