@@ -21,10 +21,16 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from nereus.api import names
+from nereus.controller.connection import Connection
 from nereus.controller.metricsapi import BASE
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWER_SECONDS = 10.0
+
+
+def path(namespace: str, service: str, *, metric: str = names.EXTERNAL_METRIC, label: str = names.LABEL_SERVICE) -> str:
+    """Of the metric of a service, as its autoscaler asks for it."""
+    return f"{BASE}/namespaces/{namespace}/{metric}?labelSelector={quote(f'{label}={service}')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,14 @@ class Way:
     authority: str = ""
     certificate: str = ""
     key: str = ""
-    token: str = ""
+
+    @classmethod
+    def as_client(cls, connection: Connection) -> Way:
+        """Through the API server, with the certificate of a kubeconfig."""
+        known = connection.configuration
+        return cls(
+            server=connection.server, authority=known.ssl_ca_cert, certificate=known.cert_file, key=known.key_file
+        )
 
     def tls(self) -> ssl.SSLContext:
         made = ssl.create_default_context(cafile=self.authority or None)
@@ -56,10 +69,9 @@ class Asked:
 
 
 class Asker:
-    """The process; it runs from now on until `end`. Asks for one service (namespace and name) after the other,
-    every `period` seconds."""
+    """The process; it runs from now on until `end`. Asks for one of the paths every `period` seconds."""
 
-    def __init__(self, way: Way, services: Sequence[tuple[str, str]], *, period: float) -> None:
+    def __init__(self, way: Way, paths: Sequence[str], *, period: float) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.asking"],
             cwd=ROOT,
@@ -68,7 +80,7 @@ class Asker:
             stdout=subprocess.PIPE,
         )
         assert self._process.stdin is not None
-        task = {"way": asdict(way), "services": [list(each) for each in services], "period": period}
+        task = {"way": asdict(way), "paths": list(paths), "period": period}
         self._process.stdin.write(json.dumps(task).encode() + b"\n")
         self._process.stdin.flush()
 
@@ -85,18 +97,17 @@ class Client:
 
     def __init__(self, way: Way) -> None:
         self._tls, self._place = way.tls(), urlsplit(way.server)
-        self._headers = {"Authorization": f"Bearer {way.token}"} if way.token else {}
         self._connection: http.client.HTTPSConnection | None = None
 
-    def read(self, namespace: str, name: str) -> bool:
-        """Whether there is a value for a service."""
+    def read(self, path: str) -> bool:
+        """Whether a value is answered."""
         if self._connection is None:
             assert self._place.hostname is not None
             self._connection = http.client.HTTPSConnection(
                 self._place.hostname, self._place.port, timeout=ANSWER_SECONDS, context=self._tls
             )
         try:
-            self._connection.request("GET", _path(namespace, name), headers=self._headers)
+            self._connection.request("GET", path)
             answer = self._connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException):
@@ -106,19 +117,14 @@ class Client:
         return answer.status == http.HTTPStatus.OK and bool(json.loads(body)["items"])
 
 
-def once(way: Way, services: Sequence[tuple[str, str]]) -> bool:
-    """Whether the first of them is served."""
-    return Client(way).read(*services[0])
-
-
-def ask(way: Way, services: Sequence[tuple[str, str]], *, period: float, until: threading.Event) -> Asked:
+def ask(way: Way, paths: Sequence[str], *, period: float, until: threading.Event) -> Asked:
     """Until the event is set."""
-    asked, draw, client = Asked(), random.Random(1), Client(way)  # noqa: S311 - which service is asked for
+    asked, draw, client = Asked(), random.Random(1), Client(way)  # noqa: S311 - which path is asked for
     due = ended = time.monotonic()
     while not until.wait(max(0.0, due - time.monotonic())):
         # What the answer before took longer counts; what this process overslept is its own fault.
         began = due if ended > due else time.monotonic()
-        valued = client.read(*draw.choice(services))
+        valued = client.read(draw.choice(paths))
         ended = time.monotonic()
         if valued:
             asked.seconds.append(ended - began)
@@ -126,11 +132,6 @@ def ask(way: Way, services: Sequence[tuple[str, str]], *, period: float, until: 
             asked.refused += 1
         due = due + period if valued else ended + period
     return asked
-
-
-def _path(namespace: str, name: str) -> str:
-    selector = quote(f"{names.LABEL_SERVICE}={name}")
-    return f"{BASE}/namespaces/{namespace}/{names.EXTERNAL_METRIC}?labelSelector={selector}"
 
 
 def _input() -> Iterator[dict[str, Any]]:
@@ -150,8 +151,7 @@ def main() -> None:
         ended.set()
 
     threading.Thread(target=wait, daemon=True).start()
-    services = [(namespace, name) for namespace, name in task["services"]]
-    asked = ask(Way(**task["way"]), services, period=task["period"], until=ended)
+    asked = ask(Way(**task["way"]), task["paths"], period=task["period"], until=ended)
     sys.stdout.write(json.dumps(asdict(asked)) + "\n")
 
 

@@ -13,12 +13,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import aiohttp
-
+from bench.asking import Asker, Way, path
 from bench.figures import MIB, cpu_seconds, memory_bytes, say, shares
 from bench.fleet import AT_ONCE, Fleet, Json, Name
 from bench.keda import keda, scaled_object
-from bench.ticking import BASE, CAPACITY, Ground
+from bench.ticking import CAPACITY, Ground
 from demo.kube import Kube
 from localcluster.build import bin_dir, go_version
 from nereus.controller.kinds import AUTOSCALER, Kind
@@ -49,14 +48,14 @@ async def measure(bench: Bench, ground: Ground) -> None:
             await _make(bench.fleet, services, ground.prometheus.url)
             made = await _until_scaled(bench.fleet, len(services))
             result |= {"seconds": round(time.monotonic() - began, 1), "autoscalers": made}
-        asked: list[float] = []
-        refused: list[int] = []
-        asking = asyncio.create_task(_ask(bench.fleet, services, asked, refused))
+        label = "scaledobject.keda.sh/name"
+        paths = [path(each.namespace, each.name, metric=METRIC, label=label) for each in services]
+        asker = Asker(Way.as_client(bench.fleet.connection), paths, period=ASK_SECONDS)
         queries = await asyncio.to_thread(ground.prometheus.answered)
         before = {name: cpu_seconds(pid) for name, pid in processes.items()}
         async with bench.measured("keda") as result:
             await asyncio.sleep(MEASURED_SECONDS)
-            asking.cancel()
+            asked = await asyncio.to_thread(asker.end)
             queries = await asyncio.to_thread(ground.prometheus.answered) - queries
             result |= {
                 **{
@@ -65,9 +64,9 @@ async def measure(bench: Bench, ground: Ground) -> None:
                 },
                 **{f"{name}_rss_mib": round(memory_bytes(pid)["VmRSS"] / MIB) for name, pid in processes.items()},
                 "queries_per_second": round(queries / MEASURED_SECONDS, 1),
-                "metric_through_apiserver_asked": len(asked),
-                "metric_refused": len(refused),
-                **shares("metric_through_apiserver_", asked),
+                "metric_through_apiserver_asked": len(asked.seconds),
+                "metric_refused": asked.refused,
+                **shares("metric_through_apiserver_", asked.seconds),
             }
 
 
@@ -105,24 +104,3 @@ async def _until_scaled(fleet: Fleet, count: int) -> int:
         say(f"KEDA: {found} of {count} autoscalers")
         await asyncio.sleep(5.0)
     return found
-
-
-async def _ask(fleet: Fleet, services: Sequence[Name], took: list[float], refused: list[int]) -> None:
-    """Asks for the metric of one service after the other for ever, as the autoscalers do."""
-    number = 0
-    while True:
-        service = services[(number * 7919) % len(services)]
-        number += 1
-        path = f"{BASE}/namespaces/{service.namespace}/{METRIC}"
-        query = {"labelSelector": f"scaledobject.keda.sh/name={service.name}"}
-        began = time.monotonic()
-        try:
-            async with fleet.session.get(fleet.connection.server + path, params=query) as answer:
-                await answer.read()
-            if answer.status == 200:
-                took.append(time.monotonic() - began)
-            else:
-                refused.append(answer.status)
-        except (aiohttp.ClientError, TimeoutError):
-            refused.append(0)
-        await asyncio.sleep(ASK_SECONDS)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.asking import Asker, Way, once
+from bench.asking import Asker, Client, Way, path
 from bench.busyoperator import PLACES, services
 from bench.figures import say, shares
 from tests.harness.authority import issue
@@ -66,9 +66,10 @@ def measure(arm: Arm, folder: Path, *, count: int, seconds: float, rate: float) 
     assert process.stdin is not None
     process.stdin.write(json.dumps({**task, "folder": str(folder)}) + "\n")
     process.stdin.flush()
-    _until_served(way, count, process)
+    paths = [path(*each) for each in services(count)]
+    _until_served(Client(way), paths[0], process)
     time.sleep(WARM_SECONDS)
-    client = Asker(way, services(count), period=1 / rate)
+    client = Asker(way, paths, period=1 / rate)
     time.sleep(seconds)
     asked = client.end()
     said, _ = process.communicate(timeout=60)
@@ -84,9 +85,9 @@ def measure(arm: Arm, folder: Path, *, count: int, seconds: float, rate: float) 
     return result
 
 
-def _until_served(way: Way, count: int, process: subprocess.Popen[str]) -> None:
+def _until_served(client: Client, where: str, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not once(way, services(count)):
+    while not client.read(where):
         if process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"nothing is served: {process.poll()}")
         time.sleep(0.2)

@@ -5,32 +5,27 @@ KWOK pod runs a Triton): one server tells the counters of the pods that each Dep
 operator serves the External Metrics API behind the API server's front proxy, as in a cluster.
 
 Then loads jump, one service after the other, and it is noted when the autoscaler's floor is raised and when the
-Deployment has as many replicas, while another task asks the External Metrics API all the time, directly and through the
-API server.
+Deployment has as many replicas, while two other processes ask the External Metrics API all the time, directly and
+through the API server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import ssl
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-import numpy as np
-
+from bench.asking import Asker, Way, path
 from bench.figures import MIB, cpu_seconds, memory_bytes, shares
 from bench.fleet import Fleet, Json, Name
 from localcluster.config import Cluster
-from nereus.api import names
 from nereus.controller.kinds import AUTOSCALER, DEPLOYMENT, Kind
 from tests.harness import externalmetrics
 from tests.harness.prometheus import SERVICE_LABEL, Prometheus, Server, free_port, respond
@@ -45,12 +40,12 @@ CALM = 0.4
 """Share of the capacity that is asked for before a jump."""
 JUMP_PODS = 1.5
 """Load of a jump beyond what the pods sustain, in pods."""
-ASK_SECONDS = 0.02
+ASK_SECONDS = 0.04
+"""Between two requests of each client."""
 PAUSE_SECONDS = 0.5
 LATE_SECONDS = 180.0
 PAGES = 20
 HOME = "default"
-BASE = "/apis/external.metrics.k8s.io/v1beta1"
 TICKS = "nereus_operator_scaling_tick_seconds"
 
 
@@ -138,18 +133,19 @@ class Ground:
             (f"/api/v1/namespaces/{HOME}/configmaps", certificates),
             ("/apis/apiregistration.k8s.io/v1/apiservices", externalmetrics.registration(HOME, "nereus")),
         )
-        for path, body in made:
-            url = fleet.connection.server + path
+        for place, body in made:
+            url = fleet.connection.server + place
             async with fleet.session.post(url, json=body) as answer:
                 if answer.status not in (201, 409):
-                    raise SystemExit(f"{path}: the API server answered {answer.status}: {await answer.text()}")
+                    raise SystemExit(f"{place}: the API server answered {answer.status}: {await answer.text()}")
 
-    def front_proxy(self) -> ssl.SSLContext:
-        """As the API server asks."""
-        made = ssl.create_default_context()
-        made.check_hostname, made.verify_mode = False, ssl.CERT_NONE  # its own certificate, on loopback
-        made.load_cert_chain(self.cluster.pki("front-proxy-client.crt"), self.cluster.pki("front-proxy-client.key"))
-        return made
+    def ways(self, fleet: Fleet) -> dict[str, Way]:
+        """To the External Metrics API: as the API server asks, and as its clients do."""
+        certificate, key = (str(self.cluster.pki(f"front-proxy-client.{kind}")) for kind in ("crt", "key"))
+        return {
+            "metric": Way(server=f"https://127.0.0.1:{self.port}", certificate=certificate, key=key),
+            "metric_through_apiserver": Way.as_client(fleet.connection),
+        }
 
 
 @contextmanager
@@ -172,11 +168,11 @@ async def tick(bench: Bench, ground: Ground, jumps: int) -> None:
     await bench.until("ticks", lambda seen: seen.get(f"{TICKS}_count", 0) >= 4, limit=600)
     floors: dict[Name, list[tuple[float, int]]] = defaultdict(list)
     wanted: dict[Name, list[tuple[float, int]]] = defaultdict(list)
-    asked: dict[str, list[float]] = {"metric": [], "metric_through_apiserver": []}
+    paths = [path(service.namespace, service.name) for service in everybody]
+    askers = {name: Asker(way, paths, period=ASK_SECONDS) for name, way in ground.ways(bench.fleet).items()}
     working = [
         asyncio.create_task(_note(bench.fleet, AUTOSCALER, "minReplicas", floors)),
         asyncio.create_task(_note(bench.fleet, DEPLOYMENT, "replicas", wanted, ground.load.pods)),
-        asyncio.create_task(_ask(bench.fleet, ground, everybody, asked)),
     ]
     before, queries = await asyncio.to_thread(bench.seen), await asyncio.to_thread(ground.prometheus.answered)
     server = ground.prometheus.process
@@ -202,6 +198,7 @@ async def tick(bench: Bench, ground: Ground, jumps: int) -> None:
                     raised[service] = floor[0], done
         for task in working:
             task.cancel()
+        asked = {name: await asyncio.to_thread(asker.end) for name, asker in askers.items()}
         after = await asyncio.to_thread(bench.seen)
         ticks = after[f"{TICKS}_count"] - before[f"{TICKS}_count"]
         queries = await asyncio.to_thread(ground.prometheus.answered) - queries
@@ -210,8 +207,9 @@ async def tick(bench: Bench, ground: Ground, jumps: int) -> None:
             "raised": len(raised),
             **shares("jump_to_floor_", [floor - sent[service][0] for service, (floor, _) in raised.items()]),
             **shares("floor_to_replicas_", [max(0.0, done - floor) for floor, done in raised.values()]),
-            **{f"{name}_asked": len(seconds) for name, seconds in asked.items()},
-            **{key: each for name, seconds in asked.items() for key, each in shares(f"{name}_", seconds).items()},
+            **{f"{name}_asked": len(each.seconds) for name, each in asked.items()},
+            **{f"{name}_refused": each.refused for name, each in asked.items()},
+            **{key: took for name, each in asked.items() for key, took in shares(f"{name}_", each.seconds).items()},
             "ticks": ticks,
             "tick_mean_seconds": round((after[f"{TICKS}_sum"] - before[f"{TICKS}_sum"]) / max(ticks, 1), 3),
             "queries_per_tick": round(queries / max(ticks, 1), 1),
@@ -233,25 +231,3 @@ async def _note(
         seen[name].append((moment, number))
         if current is not None:
             current[name] = number
-
-
-async def _ask(fleet: Fleet, ground: Ground, services: Sequence[Name], took: dict[str, list[float]]) -> None:
-    """Asks for the metric of one service after the other for ever, directly and through the API server in turn."""
-    random = np.random.default_rng(1)
-    direct = aiohttp.TCPConnector(ssl=ground.front_proxy())
-    async with aiohttp.ClientSession(connector=direct) as session:
-        ways = {
-            "metric": (session, f"https://127.0.0.1:{ground.port}"),
-            "metric_through_apiserver": (fleet.session, fleet.connection.server),
-        }
-        while True:
-            for name, (client, server) in ways.items():
-                service = services[int(random.integers(len(services)))]
-                path = f"{BASE}/namespaces/{service.namespace}/{names.EXTERNAL_METRIC}"
-                query = {"labelSelector": f"{names.LABEL_SERVICE}={service.name}"}
-                began = time.monotonic()
-                async with client.get(server + path, params=query) as answer:
-                    text = await answer.read()
-                if answer.status == 200 and json.loads(text)["items"]:
-                    took[name].append(time.monotonic() - began)
-                await asyncio.sleep(ASK_SECONDS)

@@ -114,6 +114,11 @@ class Operator:
     def pid(self) -> int:
         return self._process.pid
 
+    def children(self) -> list[int]:
+        """Processes that it started and that run."""
+        pid = self._process.pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def writes(self) -> dict[str, float]:
         """How many objects of each kind and verb it has written, the Lease left out."""
         prefix = "nereus_operator_writes_total{"

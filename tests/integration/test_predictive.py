@@ -8,6 +8,8 @@ would have been too.
 from __future__ import annotations
 
 import base64
+import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -363,10 +365,17 @@ def test_replicas_and_prometheus_may_die_at_the_peak_and_the_metrics_api_may_be_
         stack.callback(leader.kill)
         until(services, "svc", "floor", lambda at, of: floor(at, of) >= PEAK)
         eventually(lambda: None if ground.read(services) == floor(services) else "not served", seconds=WAIT_SECONDS)
+        answering = leader.children()
+        for pid in answering:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: None if leader.children() not in ([], answering) else "nobody answers", seconds=WAIT_SECONDS)
+        eventually(lambda: None if ground.read(services) == floor(services) else "not served", seconds=WAIT_SECONDS)
         standby = stack.enter_context(ground.operator("second", watch=[services.namespace]))
         assert leader.leads
 
+        answering = leader.children()
         leader.kill()
+        eventually(lambda: "its process answers on" if any(map(_runs, answering)) else None, seconds=WAIT_SECONDS)
         ground.no_endpoint("first")
         read = ground.read
         eventually(lambda: None if (read(services) or 0) >= PEAK else "the standby is silent", seconds=WAIT_SECONDS)
@@ -407,6 +416,10 @@ def test_replicas_and_prometheus_may_die_at_the_peak_and_the_metrics_api_may_be_
             lambda: None if bundle(ground.api) != first_bundle else "no certificate was renewed", seconds=WAIT_SECONDS
         )
         assert b"BEGIN CERTIFICATE" in bundle(ground.api)
+
+
+def _runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _active(services: Services, name: str) -> bool:

@@ -44,11 +44,13 @@ class MetricsProcess:
         leads_until: Callable[[], float],
         decided_until: Callable[[], float],
         command: Sequence[str] = (sys.executable, "-m", MODULE),
+        hangs_seconds: float = HANGS_SECONDS,
     ) -> None:
         self._feed = feed
         self._port = port
         self._leads_until = leads_until
         self._decided_until = decided_until
+        self._hangs_seconds = hangs_seconds
         self._command = (*command, str(port))
         self._served_at = time.monotonic()
         self._serves = False
@@ -95,7 +97,7 @@ class MetricsProcess:
         """Until it does not answer any more. Only time in which we listened counts: we may have been held up, too."""
         assert process.stdin is not None
         silent, looked, answers = 0.0, time.monotonic(), 0
-        while silent < HANGS_SECONDS:
+        while silent < self._hangs_seconds:
             self._feed.news.clear()
             if process.stdin.transport.get_write_buffer_size() < UNTAKEN_BYTES:
                 for message in self._feed.messages():
