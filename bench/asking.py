@@ -17,12 +17,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from nereus.api import names
-from nereus.controller.connection import Connection
 from nereus.controller.metricsapi import BASE
+
+if TYPE_CHECKING:  # it loads a client of Kubernetes, which takes seconds where the machine is busy
+    from nereus.controller.connection import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWER_SECONDS = 10.0

@@ -133,10 +133,12 @@ async def test_a_holder_that_cannot_renew_stops_writing_before_anybody_can_take_
         await until("leads", lambda: first.held)
         leases.broken = True
         clock.now += RENEW_DEADLINE - 0.5
-        held = [first.held]
+        held, until_when = [first.held], first.held_until
         clock.now += 1
         held.append(first.held)
         assert held == [True, False], "the deadline counts, not whether anybody noticed"
+        assert clock.now - 1 < until_when < clock.now, "who is told until when knows it, too"
+        assert first.held_until == 0
         await asyncio.sleep(0.1)
         assert not first.lost.is_set()
         leases.broken = False

@@ -159,3 +159,20 @@ def test_a_service_is_itself_and_no_child() -> None:
     found = store.get(MODEL_SERVICE, KEY)
     assert found is not None
     assert found["metadata"]["annotations"] == {"a": "b"}
+
+
+def test_a_follower_is_told_each_new_state_of_a_kind_and_its_end_once() -> None:
+    store = Store()
+    told: list[tuple[Key, int | None]] = []
+
+    def note(key: Key, found: dict[str, Any] | None) -> None:
+        told.append((key, found["spec"]["replicas"] if found else None))
+
+    store.follow(DEPLOYMENT, note)
+    store.put(pod())
+    store.put(deployment(2, spec={"replicas": 1}))
+    store.put(deployment(3, spec={"replicas": 2}))
+    store.put(deployment(2, spec={"replicas": 1}))
+    store.remove(DEPLOYMENT, KEY, uid="d1", resource_version="4")
+    store.remove(DEPLOYMENT, KEY, uid="d1", resource_version="4")
+    assert told == [(KEY, 1), (KEY, 2), (KEY, None)]
