@@ -23,6 +23,8 @@ MODULE = "nereus.controller.metricsserver"
 BEAT_SECONDS = 1.0
 HANGS_SECONDS = 10.0
 """A process that does not answer a beat for this long is replaced."""
+START_SECONDS = 20.0
+"""What a new one may take more, where the machine is busy."""
 END_SECONDS = 1.0
 """How long it may take to end by itself, once its input has ended."""
 PAUSES_SECONDS = (0.1, 1.0, 10.0)
@@ -55,7 +57,7 @@ class MetricsProcess:
         self._served_at = time.monotonic()
         self._serves = False
         self._told = ""
-        self._beats = self._answers = 0
+        self._answers = 0
         self.pid = 0
 
     def silent_seconds(self) -> float:
@@ -77,7 +79,7 @@ class MetricsProcess:
     async def _live(self) -> None:
         """The life of one process. Raises OSError when it cannot begin."""
         process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE)
-        self.pid, self._beats, self._answers = process.pid, 0, 0
+        self.pid, self._answers = process.pid, 0
         self._feed.everything_anew()
         working = {asyncio.create_task(self._hear(process)), asyncio.create_task(self._tell(process))}
         try:
@@ -96,7 +98,7 @@ class MetricsProcess:
     async def _tell(self, process: Process) -> None:
         """Until it does not answer any more. Only time in which we listened counts: we may have been held up, too."""
         assert process.stdin is not None
-        silent, looked, answers = 0.0, time.monotonic(), 0
+        silent, looked, answers = -START_SECONDS, time.monotonic(), 0
         while silent < self._hangs_seconds:
             self._feed.news.clear()
             if process.stdin.transport.get_write_buffer_size() < UNTAKEN_BYTES:
