@@ -3,7 +3,7 @@
 Its event loop runs pure Python in pieces of 5 to 50 ms, as looking at services does, three quarters of the time; every
 few seconds the policy of a whole fleet decides in a thread, and what it decided is served. `place` is where: in the
 event loop itself, in a thread with an event loop of its own, or in a process of its own as the operator does it.
-Ends when its input ends; then writes how much work it got done and the memory of the process that served.
+Ends when its input ends; then writes how much work it got done and what a process that serves took.
 """
 
 from __future__ import annotations
@@ -168,14 +168,15 @@ async def run(task: dict[str, Any]) -> None:
             if each.done():
                 each.result()
             each.cancel()
-        result = {
+        result: dict[str, Any] = {
             "busy_cores": round((cpu_seconds(os.getpid()) - spent) / wall, 2),
             "rounds_per_second": round(busy.rounds / wall),
             "ticks": len(busy.ticks),
             "tick_mean_seconds": round(float(np.mean(busy.ticks or [0.0])), 3),
-            "serving_rss_mib": round(memory_bytes(server())["VmRSS"] / MIB, 1),
-            "serving_cpu_cores": round(cpu_seconds(server()) / wall, 3) if server() != os.getpid() else None,
         }
+        if server() != os.getpid():
+            result["serving_rss_mib"] = round(memory_bytes(server())["VmRSS"] / MIB, 1)
+            result["serving_cpu_cores"] = round(cpu_seconds(server()) / wall, 3)
     sys.stdout.write(json.dumps(result) + "\n")
 
 
