@@ -93,7 +93,7 @@ class MetricsProcess:
         for error in ended:
             if isinstance(error, Exception):
                 raise error
-        log.warning("external metrics: the process that serves them ended with %d, another one is started", code)
+        log.warning("external metrics: the process that serves them ended with %s, another one is started", code)
 
     async def _tell(self, process: Process) -> None:
         """Until it does not answer any more. Only time in which we listened counts: we may have been held up, too."""
@@ -131,14 +131,15 @@ class MetricsProcess:
             self._told = said["problem"]
 
 
-async def _end(process: Process) -> int:
-    """Lets it end by itself, and does not wait for long; its exit code."""
+async def _end(process: Process) -> int | None:
+    """Lets it end by itself, and does not wait for long; its exit code. Its pipes are closed, too."""
     assert process.stdin is not None
     process.stdin.close()
     try:
         async with asyncio.timeout(END_SECONDS):
-            return await process.wait()
+            await process.communicate()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        return await process.wait()
+        await process.communicate()
+    return process.returncode

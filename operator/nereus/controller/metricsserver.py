@@ -125,11 +125,13 @@ class Server:
         self._connected.add(writer)
         gone = (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError)
         with contextlib.suppress(*gone):
-            request: Request | None = None
-            while request is None or not request.last:
+            # Otherwise the authority was replaced while this client still shook hands.
+            last = writer.get_extra_info("sslcontext") is not self._context
+            while not last:
                 async with asyncio.timeout(IDLE_SECONDS):
                     request = parse(await reader.readuntil(b"\r\n\r\n"))
-                    writer.write(_response(self._answer(request, caller), last=request.last))
+                    last = request.last
+                    writer.write(_response(self._answer(request, caller), last=last))
                     await writer.drain()
         self._connected.discard(writer)
         writer.close()
