@@ -5,6 +5,8 @@ A tool that is already there is taken as it is, whoever installed it. Nothing is
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -59,6 +61,7 @@ SERVICES = {
     "prometheus-alertmanager": ("prometheus-alertmanager",),
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LOCK = Path("/run/nereus-packages.lock")
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Written by nereus localcluster while it installs packages: no service starts.\nexit 101\n"
 
@@ -76,10 +79,19 @@ def missing_packages(tools: Iterable[str]) -> list[str]:
 
 
 def ensure_tools(*tools: str, progress: Progress) -> None:
-    """Install the packages of the tools that are missing."""
-    packages = missing_packages(tools)
-    if not packages:
+    """Install the packages of the tools that are missing; one caller at a time, for apt-get waits for no other."""
+    if not missing_packages(tools):
         return
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # who may not make the lock may install nothing either, and is told so
+            fcntl.flock(stack.enter_context(LOCK.open("w")), fcntl.LOCK_EX)
+        if packages := missing_packages(tools):
+            _install(*packages, progress=progress)
+    if still := [tool for tool in tools if find_tool(tool) is None]:
+        raise Refusal(f"{', '.join(still)} still missing after apt-get install: install by hand")
+
+
+def _install(*packages: str, progress: Progress) -> None:
     if os.geteuid() != 0:
         raise Refusal(f"missing packages {' '.join(packages)}: run as root, or install them with apt-get install")
     if find_tool("apt-get") is None:
@@ -89,8 +101,6 @@ def ensure_tools(*tools: str, progress: Progress) -> None:
         _apt("update", progress=progress)
         _apt("install", "-y", "--no-install-recommends", *packages, progress=progress)
     _keep_services_off(packages)
-    if still := [tool for tool in tools if find_tool(tool) is None]:
-        raise Refusal(f"{', '.join(still)} still missing after apt-get install {' '.join(packages)}: install by hand")
 
 
 def _apt(*arguments: str, progress: Progress) -> None:

@@ -1,5 +1,6 @@
 """Runs the tiers: `python -m tests [all|unit|integration|e2e] [--keep]`, what `make test` calls.
 
+Several tiers run side by side, each in a process of its own: what waits leaves its time to what computes.
 Ends with one line `N passed, N failed` over all tiers, and fails when any tier failed, tested nothing, or when no tier
 could run at all. Where a tier on real clusters leaves very few failures, these are run once more, alone: what passes
 then is named as UNSTEADY in the summary, which is a flaw to be found, but not a red run. Clusters that were not there
@@ -9,6 +10,7 @@ before are taken down again, also after a failure.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import select
 import signal
@@ -19,11 +21,11 @@ import time
 import xml.etree.ElementTree as Xml
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
-from tests import tiers
+from tests import sidebyside, tiers
 from tests.tiers import ROOT, TIERS, CannotPrepareError, Tier
 
 NO_TESTS = 5
@@ -59,13 +61,49 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("tier", nargs="?", default="all", choices=["all", *(tier.name for tier in TIERS)])
     parser.add_argument("--keep", action="store_true", help="leave the clusters that this run started")
+    parser.add_argument("--outcome", type=Path, help=argparse.SUPPRESS)  # how a run of all tiers runs one of them
     arguments = parser.parse_args()
     chosen = [tier for tier in TIERS if arguments.tier in ("all", tier.name)]
-    with _cleaned_up(keep=arguments.keep):
-        outcomes = [run(tier) for tier in chosen]
+    if arguments.outcome:
+        return _one_of_many(*chosen, keep=arguments.keep, outcome=arguments.outcome)
+    if len(chosen) == 1:
+        with _cleaned_up(*chosen, keep=arguments.keep):
+            outcomes = [run(*chosen)]
+    else:
+        outcomes = _side_by_side(chosen, keep=arguments.keep)
     _report(outcomes)
     ran = [outcome for outcome in outcomes if not outcome.not_run]
     return 1 if not ran or any(outcome.failed for outcome in ran) else 0
+
+
+def _side_by_side(chosen: list[Tier], *, keep: bool) -> list[Outcome]:
+    """Every tier at once. One whose process ends without an outcome has failed.
+
+    Each takes down its clusters when it ends, and no longer takes time from the others; here is who does it for a
+    process that was killed.
+    """
+    with tempfile.TemporaryDirectory() as scratch, _cleaned_up(*chosen, keep=keep):
+        files = {tier.name: Path(scratch) / tier.name for tier in chosen}
+        command = (sys.executable, "-m", "tests", *(("--keep",) if keep else ()))
+        commands = {name: (*command, name, "--outcome", str(file)) for name, file in files.items()}
+        codes = sidebyside.run(commands, directory=ROOT)
+        return [_outcome(name, files[name], codes[name]) for name in files]
+
+
+def _one_of_many(tier: Tier, *, keep: bool, outcome: Path) -> int:
+    """One tier of a run of several, which reports. Tiers that mostly compute yield to those that wait."""
+    os.nice(tier.niceness)
+    with _cleaned_up(tier, keep=keep):
+        outcome.write_text(json.dumps(asdict(run(tier))))
+    return 0
+
+
+def _outcome(name: str, file: Path, code: int) -> Outcome:
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return Outcome(tier=name, failed=1, trouble=f"its process ended with {code}")
+    return Outcome(**{**content, "unsteady": tuple(content["unsteady"])})
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -175,13 +213,13 @@ def _counts(code: int, results: Path) -> Counts:
 
 
 @contextmanager
-def _cleaned_up(*, keep: bool) -> Iterator[None]:
+def _cleaned_up(*chosen: Tier, keep: bool) -> Iterator[None]:
     """Takes down those of the tiers' clusters that were not there before."""
-    before, kind_before = tiers.own_clusters(), tiers.kind_exists()
+    before, kind_before = tiers.running_clusters(chosen), tiers.kind_exists()
     try:
         yield
     finally:
-        started = sorted(tiers.own_clusters() - before)
+        started = sorted(tiers.running_clusters(chosen) - before)
         if keep and started:
             print(f"\nleft running (--keep): {', '.join(started)}", flush=True)
         elif not keep:
@@ -189,7 +227,7 @@ def _cleaned_up(*, keep: bool) -> Iterator[None]:
                 print(f"\nending the cluster {name}, which this run started", flush=True)
                 if not tiers.remove_local_cluster(name):
                     print(f"cluster {name} is not gone whole; the lines above say what is left", flush=True)
-        if tiers.kind_exists() and not kind_before and not keep:
+        if any(tier.on_kind for tier in chosen) and tiers.kind_exists() and not kind_before and not keep:
             from demo import clusters
 
             clusters.remove_kind(print)

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,19 +41,24 @@ class Tier:
     """One tier. `lack` is why this machine cannot run it (None when it can); `prepare` says what it does.
 
     Up to `second_look` failed tests are run once more: on a shared machine a cluster may stumble without our doing.
+    `niceness` is how far its processes step back beside those of other tiers: what is timed comes first.
+    `clusters` are the local ones that it may start, `on_kind` says that it may start one of kind instead.
     """
 
     name: str
     paths: tuple[str, ...]
     options: tuple[str, ...] = ()
     second_look: int = 0
+    niceness: int = 0
+    clusters: tuple[str, ...] = ()
+    on_kind: bool = False
     lack: Callable[[], str | None]
     prepare: Callable[[], None]
 
 
-def own_clusters() -> frozenset[str]:
-    """The local clusters that a tier may start, as far as they exist; those of others are none of our business."""
-    return frozenset(config.known_names()) & {*INTEGRATION_CLUSTERS, config.DEFAULT_NAME}
+def running_clusters(tiers: Iterable[Tier]) -> frozenset[str]:
+    """The local clusters that these tiers may start, as far as they exist; those of others are none of our business."""
+    return frozenset(config.known_names()) & {name for tier in tiers for name in tier.clusters}
 
 
 def kind_exists() -> bool:
@@ -161,12 +166,21 @@ def _localcluster(*arguments: str) -> int:
 
 
 TIERS = (
-    Tier(name="unit", paths=("tests/unit", "tests/golden"), options=("-n", "2"), lack=_no_lack, prepare=_nothing),
+    Tier(
+        name="unit",
+        paths=("tests/unit", "tests/golden"),
+        options=("-n", "2"),
+        niceness=10,
+        lack=_no_lack,
+        prepare=_nothing,
+    ),
     Tier(
         name="integration",
         paths=("tests/integration",),
         options=("-n", f"{INTEGRATION_WORKERS}", "--dist", "worksteal"),
         second_look=SECOND_LOOK,
+        niceness=5,
+        clusters=INTEGRATION_CLUSTERS,
         lack=_lack_for_local_cluster,
         prepare=_prepare_integration,
     ),
@@ -176,6 +190,8 @@ TIERS = (
         paths=("tests/e2e",),
         options=("-n", "3"),
         second_look=SECOND_LOOK,
+        clusters=(config.DEFAULT_NAME,),
+        on_kind=True,
         lack=_lack_for_e2e,
         prepare=_prepare_e2e,
     ),

@@ -107,6 +107,22 @@ def test_a_run_in_which_no_tier_could_run_fails(
     assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 0 failed"
 
 
+def test_a_tier_beside_others_leaves_its_outcome(tmp_path: Path) -> None:
+    passed, broken = tmp_path / "passed", tmp_path / "broken"
+    passed.mkdir()
+    broken.mkdir()
+    assert runner._one_of_many(tier(passed, UNSTEADY, second_look=1), keep=False, outcome=tmp_path / "outcome") == 0
+    outcome = runner._outcome("unit", tmp_path / "outcome", 0)
+    assert (outcome.verdict, outcome.passed, len(outcome.unsteady)) == ("passed", 2, 1)
+    runner._one_of_many(tier(broken, "def test_b(): assert False"), keep=False, outcome=tmp_path / "outcome")
+    assert runner._outcome("unit", tmp_path / "outcome", 0).failed == 1
+
+
+def test_a_tier_whose_process_dies_has_failed(tmp_path: Path) -> None:
+    outcome = runner._outcome("e2e", tmp_path / "never", -9)
+    assert (outcome.failed, outcome.verdict) == (1, "FAILED: its process ended with -9")
+
+
 def test_a_user_without_rights_is_told_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLUSTER", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
