@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.harness.apiserver import eventually
+from tests.harness.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDECAR_IMAGE = "nereus/sidecar:test"
@@ -23,7 +24,7 @@ TRITON_IMAGE = "triton:test"
 
 class Operator:
     """`nereus run` against a kubeconfig; `lease_namespace` is where its replicas elect one. `profile` is a file for
-    what cProfile saw, written when it is terminated."""
+    what cProfile saw, written when it is terminated. With `forked` it finds its packages imported."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Operator:
         sidecar_image: str = SIDECAR_IMAGE,
         profile: Path | None = None,
         variables: Mapping[str, str] | None = None,
+        forked: bool = False,
     ) -> None:
         self.identity = identity
         self._log = log
@@ -57,6 +59,10 @@ class Operator:
         hurried = "NEREUS_HURRY" in environment
         environment["PYTHONPATH"] += f":{ROOT}" if hurried else ""
         program = "tests.harness.hurried" if hurried else "nereus"
+        self._process: Forked | subprocess.Popen[bytes]
+        if forked:
+            self._process = Forked(program, "run", environment=environment, directory=ROOT, log=log)
+            return
         measured = ["-m", "cProfile", "-o", str(profile)] if profile else []
         with log.open("ab") as out:
             self._process = subprocess.Popen(

@@ -124,6 +124,7 @@ def world(api: Api, services: Services, tmp_path: Path) -> Iterator[World]:
             log=tmp_path / "log",
             watch=(services.namespace,),
             variables=variables,
+            forked=True,
         ):
             yield World(services, prometheus, file)
 

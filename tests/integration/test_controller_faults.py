@@ -43,7 +43,9 @@ def start(proxy: FaultyProxy, namespace: str, tmp_path: Path) -> Iterator[Start]
 
     def one_more(*, identity: str = "op", through: Path = kubeconfig, ready: bool = True) -> Operator:
         log = tmp_path / f"{identity}-{next(numbers)}.log"
-        operator = Operator(through, lease_namespace=namespace, identity=identity, log=log, watch=(namespace,))
+        operator = Operator(
+            through, lease_namespace=namespace, identity=identity, log=log, watch=(namespace,), forked=True
+        )
         started.append(operator)
         if ready:
             operator.until_ready()

@@ -38,6 +38,7 @@ def start(api: Api, namespace: str, tmp_path: Path) -> Iterator[Start]:
             identity=identity,
             log=tmp_path / f"{identity}.log",
             watch=(namespace,),
+            forked=True,
             **options,
         )
         started.append(operator)

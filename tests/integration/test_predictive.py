@@ -98,6 +98,7 @@ class Ground:
             log=self.logs / f"{identity}.log",
             watch=tuple(watch),
             variables=variables,
+            forked=True,
         )
 
     def endpoint(self, name: str, port: int) -> None:
