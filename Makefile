@@ -5,7 +5,8 @@ CACHE := $(or $(NEREUS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nereus)
 LOCK := $(shell sha256sum requirements/dev.txt 2>/dev/null | cut -c1-12)
 VENV := $(CACHE)/venv/$(LOCK)
 FETCH_VENV := $(CACHE)/venv/fetch-$(shell sha256sum requirements/fetch.txt 2>/dev/null | cut -c1-12)
-PY := PYTHONPATH=operator PYTHONWARNINGS= $(VENV)/bin/python
+# Bytecode is kept also where the environment forbids it: every worker and every operator of a test would compile anew.
+PY := PYTHONPATH=operator PYTHONWARNINGS= PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python
 TIER ?= all
 export NEREUS_CACHE := $(CACHE)
 
