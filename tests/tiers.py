@@ -188,7 +188,7 @@ TIERS = (
     Tier(
         name="e2e",
         paths=("tests/e2e",),
-        options=("-n", "3"),
+        options=("-n", "4", "--maxschedchunk", "1"),
         second_look=SECOND_LOOK,
         clusters=(config.DEFAULT_NAME,),
         on_kind=True,
