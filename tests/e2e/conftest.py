@@ -15,6 +15,7 @@ import pytest
 from demo import clusters, install
 from demo.kube import Kube
 from localcluster.config import cache_dir
+from tests.e2e.proxied import proxied
 from tests.e2e.world import World
 from tests.tiers import e2e_values
 
@@ -39,8 +40,10 @@ def prepared() -> clusters.Prepared:
 
 
 @pytest.fixture(scope="session")
-def kube(prepared: clusters.Prepared) -> Kube:
-    return prepared.kube
+def kube(prepared: clusters.Prepared) -> Iterator[Kube]:
+    """The cluster as most tests see it: what is looked at again and again is read without a process for each look."""
+    with proxied(prepared.kube) as kube:
+        yield kube
 
 
 @contextmanager
