@@ -144,7 +144,7 @@ def _run_pytest(tier: Tier, started: float) -> Outcome:
     failed = first.failed
     unsteady: tuple[str, ...] = ()
     if first.code == 1 and 0 < len(failed) <= tier.second_look:
-        print(f"\n=== {tier.name}: once more, alone: {' '.join(failed)}", flush=True)
+        print(f"\n=== {tier.name}: once more, one after another: {' '.join(failed)}", flush=True)
         unsteady = _pytest(tier, *failed).passed
         failed = tuple(test for test in failed if test not in unsteady)
     trouble = ""
