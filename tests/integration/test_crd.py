@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,10 +16,18 @@ from nereus.api import crd
 from nereus.api.problems import InvalidSpecError
 from nereus.api.service import read
 from tests.harness.apiserver import MODEL_SERVICES, Answer, Api, eventually
-from tests.harness.resources import ACCEPTED, MODEL, REFUSED, Json, Refusal, service
+from tests.harness.refusals import REFUSED
+from tests.harness.resources import ACCEPTED, MODEL, Json, Refusal, service
+from tests.tiers import ROOT
 
 VERSION = crd.custom_resource_definition()["spec"]["versions"][0]
 SPEC = VERSION["schema"]["openAPIV3Schema"]["properties"]["spec"]
+EXAMPLES: dict[str, Json] = {
+    f"examples/{path.name}": document
+    for path in sorted((ROOT / "examples").glob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+    if document["kind"] == "ModelService"
+}
 
 
 def create(api: Api, namespace: str, resource: Json) -> Json:
@@ -68,7 +77,7 @@ def _schema_paths(schema: Json, path: tuple[str, ...]) -> Iterator[tuple[str, ..
 # --- the gate
 
 
-@pytest.mark.parametrize("resource", ACCEPTED.values(), ids=list(ACCEPTED))
+@pytest.mark.parametrize("resource", [*ACCEPTED.values(), *EXAMPLES.values()], ids=[*ACCEPTED, *EXAMPLES])
 def test_a_good_resource_is_stored_word_for_word(api: Api, empty_namespace: str, resource: Json) -> None:
     answer = api.try_out(resource, namespace=empty_namespace)
     assert answer.accepted, answer.message

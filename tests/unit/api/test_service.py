@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import datetime
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
 
+from nereus.api import crd
 from nereus.api import service as reading
 from nereus.api.problems import InvalidSpecError
 from nereus.api.service import ModelService
-from tests.harness.resources import ACCEPTED, MODEL, REFUSED, Json, Refusal, service, with_model
+from tests.harness.refusals import REFUSED
+from tests.harness.resources import ACCEPTED, MODEL, Json, Refusal, service, with_model
 
 
 @pytest.mark.parametrize("resource", ACCEPTED.values(), ids=list(ACCEPTED))
@@ -27,6 +31,48 @@ def test_a_bad_resource_is_refused_with_field_and_remedy(refusal: Refusal) -> No
         reading.read(refusal.resource)
     for word in refusal.read_words or refusal.words:
         assert word in str(caught.value)
+
+
+def _rules_by_place(schema: Json, place: str) -> Iterator[tuple[str, str]]:
+    """The sentence of every rule in the definition, with the place of its value; list entries are `[]`, keys `{}`."""
+    yield from ((place, rule["message"]) for rule in schema.get("x-kubernetes-validations", ()))
+    for name, child in schema.get("properties", {}).items():
+        yield from _rules_by_place(child, f"{place}.{name}")
+    for marker, keyword in (("[]", "items"), ("{}", "additionalProperties")):
+        if keyword in schema:
+            yield from _rules_by_place(schema[keyword], f"{place}{marker}")
+
+
+def _is_at(path: str, place: str) -> bool:
+    """Whether a path of a resource is of this place of the definition."""
+    pattern = re.escape(place).replace(re.escape("[]"), r"\[\d+\]").replace(re.escape("{}"), r"\..+")
+    return re.fullmatch(pattern, path) is not None
+
+
+def _broken(refusal: Refusal, rules: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The rules of the definition that a refused resource breaks.
+
+    A rule is told by its sentence. Types with rules of their own (durations, percentages, sources) say it in other
+    words when they are read: there it is the one rule of the place with the words that the API server must say.
+    """
+    with pytest.raises(InvalidSpecError) as caught:
+        reading.read(refusal.resource)
+    found: set[tuple[str, str]] = set()
+    for problem in caught.value.problems:
+        here = {(place, sentence) for place, sentence in rules if _is_at(problem.path, place)}
+        said = {rule for rule in here if rule[1] in problem.message}
+        words = refusal.server_words or refusal.words
+        meant = {rule for rule in here if all(word in f"{problem.path}: {rule[1]}" for word in words)}
+        found |= said or (meant if len(meant) == 1 else set())
+    return found
+
+
+def test_every_rule_of_the_definition_refuses_a_resource_of_the_table() -> None:
+    schema = crd.custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    of_the_name = {("metadata.name", rule["message"]) for rule in schema["x-kubernetes-validations"]}
+    rules = of_the_name | set(_rules_by_place(schema["properties"]["spec"], "spec"))
+    assert len(rules) > 100
+    assert rules - set().union(*(_broken(refusal, rules) for refusal in REFUSED)) == set()
 
 
 def test_every_problem_is_reported_and_not_only_the_first() -> None:
