@@ -5,30 +5,33 @@ Each choice answers the same questions: how to reach it, and how images get into
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from demo import install
-from demo.kube import Kube, StepError
+from demo.kube import Kube, Say, StepError, finished
 from localcluster.config import cache_dir
 
-Say = Callable[[str], None]
 KIND_CLUSTER = "nereus"
 KIND_MODULE = "sigs.k8s.io/kind@v0.31.0"
+KIND_SECONDS = 900.0
+"""The longest step of kind: on a new machine it is built, and fetches its node."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A cluster with Nereus' images in it. `helm_values` are what the chart needs to find them."""
+    """A cluster with Nereus' images in it. `helm_values` are what the chart needs to find them; `foreign` says that the
+    cluster is somebody's own, of which only what the demo brought may be taken away."""
 
     kube: Kube
     helm_values: tuple[str, ...]
     what: str
+    foreign: bool = False
 
 
 def prepare(say: Say, choice: str) -> Prepared:
@@ -66,7 +69,7 @@ def _existing(say: Say) -> Prepared:
         )
     kube = Kube(kubeconfig=path)
     kube.kubectl("version", timeout=20)
-    return Prepared(kube=kube, helm_values=arguments, what=f"the cluster of {path}")
+    return Prepared(kube=kube, helm_values=arguments, what=f"the cluster of {path}", foreign=True)
 
 
 def _docker_answers() -> bool:
@@ -82,7 +85,7 @@ def _kind(say: Say) -> Prepared:
     if KIND_CLUSTER not in listed:
         say("kind create cluster (its progress follows)")
         command = [kind, "create", "cluster", "--name", KIND_CLUSTER, "--kubeconfig", str(kubeconfig), "--wait", "120s"]
-        if subprocess.run(command, check=False).returncode != 0:
+        if finished(command, seconds=KIND_SECONDS, say=say)[0] != 0:
             raise StepError("kind could not create a cluster; the lines above say why (CLUSTER=local needs no Docker)")
     else:
         subprocess.run(
@@ -91,7 +94,9 @@ def _kind(say: Say) -> Prepared:
     built = install.images(say)
     for image in built.values():
         say(f"image {image.reference} into kind")
-        subprocess.run([kind, "load", "image-archive", str(image.archive), "--name", KIND_CLUSTER], check=True)
+        load = [kind, "load", "image-archive", str(image.archive), "--name", KIND_CLUSTER]
+        if finished(load, seconds=KIND_SECONDS, say=say)[0] != 0:
+            raise StepError(f"kind did not take the image {image.reference}; the lines above say why")
     return Prepared(kube=Kube(kubeconfig=kubeconfig), helm_values=install.image_values(built), what="kind")
 
 
@@ -103,17 +108,60 @@ def _kind_tool(say: Say) -> str:
     if not (target / "kind").exists():
         say("building kind from its Go module")
         environment = {**os.environ, "GOBIN": str(target)}
-        if subprocess.run(["go", "install", KIND_MODULE], env=environment, check=False).returncode != 0:
+        if finished(["go", "install", KIND_MODULE], seconds=KIND_SECONDS, say=say, env=environment)[0] != 0:
             raise StepError(
                 f"kind is not on PATH and `go install {KIND_MODULE}` failed; install kind, or use CLUSTER=local"
             )
     return str(target / "kind")
 
 
+def _record() -> Path:
+    """Which cluster of somebody the demo was installed in, and what of it was not there before."""
+    return cache_dir() / "demo-in-existing.json"
+
+
+def remember(prepared: Prepared) -> None:
+    """Call before installing: `remove` later takes away from somebody's cluster only what was not there now."""
+    where = str(prepared.kube.kubeconfig.absolute())
+    if not prepared.foreign or (_record().exists() and json.loads(_record().read_text())["kubeconfig"] == where):
+        return
+    kube = prepared.kube
+    brought = {
+        "release": not install.release_exists(kube),
+        "namespace": kube.get("namespace", install.NAMESPACE, namespace=install.NAMESPACE) is None,
+    }
+    _record().parent.mkdir(parents=True, exist_ok=True)
+    _record().write_text(json.dumps({"kubeconfig": where, **brought}))
+
+
 def remove(say: Say) -> int:
-    """Takes away what `prepare` started: the kind cluster if it is ours, and the demo's local cluster."""
-    remove_kind(say)
-    return install.remove_local_cluster()
+    """Takes away what `prepare` started (the kind cluster if it is ours, and the demo's local cluster), and what was
+    installed in somebody's cluster."""
+    try:
+        leave_existing(say)
+    finally:
+        remove_kind(say)
+        code = install.remove_local_cluster()
+    return code
+
+
+def leave_existing(say: Say) -> None:
+    """Takes the example and the release out of the cluster in which `remember` saw them come."""
+    if not _record().exists():
+        return
+    noted = json.loads(_record().read_text())
+    kube = Kube(kubeconfig=Path(noted["kubeconfig"]))
+    say(f"the demo in the cluster of {kube.kubeconfig}")
+    try:
+        install.delete_example(kube, say)
+        if noted["release"]:
+            install.uninstall_chart(kube, say)
+            say(f"the definition of ModelServices stays: kubectl delete crd {install.DEFINITION} if none is left")
+        if noted["namespace"]:
+            kube.run("kubectl", "delete", "namespace", install.NAMESPACE, "--ignore-not-found", say=say)
+    except StepError as error:
+        raise StepError(f"{error} (if that cluster is gone, delete {_record()})") from None
+    _record().unlink()
 
 
 def remove_kind(say: Say) -> None:

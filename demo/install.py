@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from demo.kube import Kube, StepError, wait
+from demo.kube import Kube, Say, StepError, wait
 from localcluster.addons import SCRAPE_SECONDS
 from localcluster.build import bin_dir, go_version
 from localcluster.config import DEFAULT_NAME, find_cluster
@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "nereus"
 NAMESPACE = "nereus-system"
 RELEASE = "nereus"
-Say = Callable[[str], None]
+DEFINITION = "modelservices.serving.nereus.dev"
+EXAMPLE = "examples/quickstart.yaml"
+USER_NAMESPACE = "default"
+"""Where the example is applied."""
 
 
 def local_cluster(name: str = DEFAULT_NAME) -> Kube:
@@ -75,13 +78,33 @@ def install_chart(kube: Kube, say: Say, *values: str, chart: Path = CHART) -> No
     """Install or upgrade the chart and wait until every replica of the operator answers."""
     say(f"helm upgrade --install {RELEASE} charts/nereus --namespace {NAMESPACE}")
     command = ["upgrade", "--install", RELEASE, str(chart), "--namespace", NAMESPACE, "--create-namespace", *values]
-    kube.run("helm", *command)
+    kube.run("helm", *command, say=say)
     wait(
         lambda: _rolled_out(kube),
         "the operator's pods",
         seconds=180,
         state=lambda: kube.kubectl("-n", NAMESPACE, "get", "pods"),
+        say=say,
     )
+
+
+def release_exists(kube: Kube) -> bool:
+    """Whether Nereus was installed with helm under the name that the demo uses."""
+    return RELEASE in kube.run("helm", "list", "--namespace", NAMESPACE, "--all", "--short").split()
+
+
+def delete_example(kube: Kube, say: Say) -> None:
+    """Take away the service of the demo, if it came as far as applying it."""
+    if kube.get("customresourcedefinition", DEFINITION, namespace=USER_NAMESPACE) is not None:
+        say(f"kubectl delete -f {EXAMPLE}")
+        given = ("-n", USER_NAMESPACE, "delete", "-f", str(ROOT / EXAMPLE), "--ignore-not-found")
+        kube.run("kubectl", *given, say=say)
+
+
+def uninstall_chart(kube: Kube, say: Say) -> None:
+    """Take away what `install_chart` installed; the definition of ModelServices stays, as the chart says."""
+    say(f"helm uninstall {RELEASE} --namespace {NAMESPACE}")
+    kube.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait", say=say)
 
 
 def _rolled_out(kube: Kube) -> bool:

@@ -11,13 +11,16 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+Say = Callable[[str], None]
+SIGN_SECONDS = 8.0
+"""Who sees nothing for ten seconds thinks that it hangs."""
 
 
 class StepError(RuntimeError):
@@ -51,20 +54,15 @@ class Kube:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
 
-    def run(self, name: str, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
-        """What the tool prints. Raises CommandError with its words when it fails."""
-        done = subprocess.run(
-            [self.tool(name), *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=self.environment,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise CommandError(f"{name} {' '.join(arguments[:6])}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+    def run(
+        self, name: str, *arguments: str, stdin: str | None = None, timeout: float = 120, say: Say | None = None
+    ) -> str:
+        """What the tool prints; `say` gets signs of life. Raises CommandError with its words when it fails."""
+        command = [self.tool(name), *arguments]
+        code, out, errors = finished(command, stdin=stdin, seconds=timeout, env=self.environment, say=say, quiet=True)
+        if code != 0:
+            raise CommandError(f"{name} {' '.join(arguments[:6])}: {errors.strip() or out.strip()}")
+        return out
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
         return self.run("kubectl", *arguments, stdin=stdin, timeout=timeout)
@@ -122,14 +120,57 @@ def wait(
     seconds: float,
     interval: float = 0.5,
     state: Callable[[], str] | None = None,
+    say: Say | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Until the condition holds. Raises StepError with the state when the time is over."""
-    deadline = time.monotonic() + seconds
+    """Until the condition holds; `say` gets signs of life. Raises StepError with the state when the time is over."""
+    began = told = clock()
     while not condition():
-        if time.monotonic() > deadline:
+        now = clock()
+        if now - began > seconds:
             seen = f"; last seen: {state()}" if state else ""
             raise StepError(f"gave up after {seconds:.0f} s waiting for {what}{seen}")
-        time.sleep(interval)
+        if say is not None and now + interval - told >= SIGN_SECONDS:
+            say(f"waiting for {what}, {now - began:.0f} s")
+            told = now
+        sleep(interval)
+
+
+def finished(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    say: Say | None = None,
+    every: float = SIGN_SECONDS,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    quiet: bool = False,
+) -> tuple[int, str, str]:
+    """Exit code and, when `quiet`, both outputs of a command, which otherwise go to the screen.
+
+    `say` gets a sign of life after each `every` seconds. Raises StepError when it runs longer than `seconds`; then it
+    is ended.
+    """
+    what = " ".join((Path(command[0]).name, *command[1:3]))
+    into = subprocess.PIPE if quiet else None
+    fed = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    began = time.monotonic()
+    with subprocess.Popen(command, stdin=fed, stdout=into, stderr=into, text=True, env=env) as process:
+        try:
+            while (left := began + seconds - time.monotonic()) > 0:
+                try:
+                    out, errors = process.communicate(stdin, timeout=min(every, left))
+                    return process.returncode, out or "", errors or ""
+                except subprocess.TimeoutExpired:
+                    stdin = None  # it is on its way already
+                    if say is not None:
+                        say(f"{what} goes on, {time.monotonic() - began:.0f} s")
+        except BaseException:
+            process.kill()
+            raise
+        process.kill()
+    raise StepError(f"{what} did not end within {seconds:.0f} s")
 
 
 def condition_of(resource: Mapping[str, Any] | None, kind: str) -> Json:

@@ -17,16 +17,15 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
 from demo import clusters, install
-from demo.kube import Kube, StepError, condition_of
+from demo.install import EXAMPLE, USER_NAMESPACE
+from demo.kube import SIGN_SECONDS, Kube, StepError, condition_of
 from demo.load import Inputs, Load, tensors
 
-EXAMPLE = "examples/quickstart.yaml"
 SERVICE = "quickstart"
 MODEL = "classifier"
-USER_NAMESPACE = "default"
 READY_WITHIN_SECONDS = 240.0
 SCALED_WITHIN_SECONDS = 180.0
-TELL_EVERY_SECONDS = 8.0
+METRICS_API = "v1beta1.metrics.k8s.io"
 CLIENTS = 8
 LOAD_WITHIN_SECONDS = 60.0
 """Two ticks of 15 s, a window of rates and a scrape: when the load is known at the latest if nothing is wrong."""
@@ -49,7 +48,7 @@ What to try next
 
 
 class Narrator:
-    """Lines with the seconds since the start; `still` repeats itself at most every TELL_EVERY_SECONDS."""
+    """Lines with the seconds since the start; `still` repeats itself at most every SIGN_SECONDS."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -62,7 +61,7 @@ class Narrator:
 
     def still(self, line: str) -> None:
         """Say what is going on when it is new, or when nothing was said for a while."""
-        if line != self._last or time.monotonic() - self._told > TELL_EVERY_SECONDS:
+        if line != self._last or time.monotonic() - self._told > SIGN_SECONDS:
             self.say(line)
 
 
@@ -131,7 +130,27 @@ def tell(resource: dict[str, Any], narrator: Narrator, *, failed: int) -> None:
     narrator.still(f"pods {status.get('replicas', '-')}; {seen}; {failed} failed requests")
 
 
+def why_not_scaled(kube: Kube) -> str:
+    """What this cluster lacks to show the example scale; empty when nothing is lacking."""
+    status = (kube.get("msvc", SERVICE, namespace=USER_NAMESPACE) or {}).get("status") or {}
+    if (status.get("resolved") or {}).get("strategy") != "Metrics":
+        return ""  # Nereus itself reads the load, from a Prometheus
+    served = kube.get("apiservice", METRICS_API, namespace=USER_NAMESPACE)
+    available = condition_of(served, "Available")
+    if available.get("status") == "True":
+        return ""
+    lack = f"does not answer ({available.get('message', 'no word why')})" if served else "is not there"
+    return (
+        f"the autoscaler reads the CPU of pods from {METRICS_API}, which {lack}:"
+        " install metrics-server, or give the operator a Prometheus (chart value prometheus.url)"
+    )
+
+
 def scale_under_load(kube: Kube, narrator: Narrator) -> None:
+    lack = why_not_scaled(kube)
+    if lack:
+        narrator.say(f"scaling is not shown: {lack}")
+        return
     narrator.say(f"{CLIENTS} gRPC clients send as fast as they are answered")
     with (
         kube.address(SERVICE, 8001, namespace=USER_NAMESPACE) as address,
@@ -162,6 +181,7 @@ def up() -> int:
     prepared = clusters.prepare(narrator.say, os.environ.get("CLUSTER", ""))
     kube = prepared.kube
     narrator.say(f"using {prepared.what}")
+    clusters.remember(prepared)
     install.install_chart(kube, narrator.say, *prepared.helm_values)
     narrator.say(f"kubectl apply -f {EXAMPLE}")
     kube.apply((install.ROOT / EXAMPLE).read_text(), namespace=USER_NAMESPACE)
