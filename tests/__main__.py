@@ -67,8 +67,9 @@ def main() -> int:
     if arguments.outcome:
         return _one_of_many(*chosen, keep=arguments.keep, outcome=arguments.outcome)
     if len(chosen) == 1:
-        with _cleaned_up(*chosen, keep=arguments.keep):
+        with _cleaned_up(*chosen, keep=arguments.keep) as left:
             outcomes = [run(*chosen)]
+        outcomes += left
     else:
         outcomes = _side_by_side(chosen, keep=arguments.keep)
     _report(outcomes)
@@ -80,14 +81,15 @@ def _side_by_side(chosen: list[Tier], *, keep: bool) -> list[Outcome]:
     """Every tier at once. One whose process ends without an outcome has failed.
 
     Each takes down its clusters when it ends, and no longer takes time from the others; here is who does it for a
-    process that was killed.
+    process that was killed, and once more for a cluster that did not go.
     """
-    with tempfile.TemporaryDirectory() as scratch, _cleaned_up(*chosen, keep=keep):
+    with tempfile.TemporaryDirectory() as scratch, _cleaned_up(*chosen, keep=keep) as left:
         files = {tier.name: Path(scratch) / tier.name for tier in chosen}
         command = (sys.executable, "-m", "tests", *(("--keep",) if keep else ()))
         commands = {name: (*command, name, "--outcome", str(file)) for name, file in files.items()}
         codes = sidebyside.run(commands, directory=ROOT)
-        return [_outcome(name, files[name], codes[name]) for name in files]
+        outcomes = [_outcome(name, files[name], codes[name]) for name in files]
+    return outcomes + left
 
 
 def _one_of_many(tier: Tier, *, keep: bool, outcome: Path) -> int:
@@ -213,11 +215,12 @@ def _counts(code: int, results: Path) -> Counts:
 
 
 @contextmanager
-def _cleaned_up(*chosen: Tier, keep: bool) -> Iterator[None]:
-    """Takes down those of the tiers' clusters that were not there before."""
+def _cleaned_up(*chosen: Tier, keep: bool) -> Iterator[list[Outcome]]:
+    """Takes down those of the tiers' clusters that were not there before; one that does not go is a failure, too."""
     before, kind_before = tiers.running_clusters(chosen), tiers.kind_exists()
+    left: list[Outcome] = []
     try:
-        yield
+        yield left
     finally:
         started = sorted(tiers.running_clusters(chosen) - before)
         if keep and started:
@@ -226,7 +229,9 @@ def _cleaned_up(*chosen: Tier, keep: bool) -> Iterator[None]:
             for name in started:
                 print(f"\nending the cluster {name}, which this run started", flush=True)
                 if not tiers.remove_local_cluster(name):
-                    print(f"cluster {name} is not gone whole; the lines above say what is left", flush=True)
+                    trouble = f"cluster {name} is not gone whole; the lines above say what is left"
+                    print(trouble, flush=True)
+                    left.append(Outcome(tier="clean-up", failed=1, trouble=trouble))
         if any(tier.on_kind for tier in chosen) and tiers.kind_exists() and not kind_before and not keep:
             from demo import clusters
 

@@ -123,6 +123,21 @@ def test_a_tier_whose_process_dies_has_failed(tmp_path: Path) -> None:
     assert (outcome.failed, outcome.verdict) == (1, "FAILED: its process ended with -9")
 
 
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_cluster_that_is_not_gone_whole_after_the_run_is_a_failure(
+    goes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    present = iter([frozenset[str](), frozenset({"nereus-test-0"})])
+    monkeypatch.setattr(tiers, "running_clusters", lambda _chosen: next(present))
+    monkeypatch.setattr(tiers, "remove_local_cluster", lambda _name: goes)
+    monkeypatch.setattr(runner, "TIERS", (tier(tmp_path, "def test_a(): pass"),))
+    monkeypatch.setattr("sys.argv", ["tests", "unit"])
+    assert runner.main() == (0 if goes else 1)
+    out = capfd.readouterr().out
+    assert out.splitlines()[-1] == f"1 passed, {0 if goes else 1} failed"
+    assert ("cluster nereus-test-0 is not gone whole" in out) is not goes
+
+
 def test_a_user_without_rights_is_told_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLUSTER", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
