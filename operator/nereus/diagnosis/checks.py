@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+from nereus.api import names
 from nereus.api.protocol import PATH_STATE, ModelReport, ModelState
 from nereus.api.reasons import Reason
 from nereus.diagnosis import gpu, words
@@ -202,11 +203,22 @@ def crashing(case: Case) -> Iterator[Finding]:
     """A container ends: with which exit code, and its last lines."""
     for container, ended in _failures(case, out_of_memory=False):
         reason = "" if ended.reason in ("Error", "Completed") else ended.reason
-        said = "; ".join(part for part in (reason, words.last_lines(ended.message)) if part)
+        said = "; ".join(part for part in (reason, _last_words(case, container, ended)) if part)
         text = f"container {container.name} ended with exit code {ended.exit_code}"
         if ended.exit_code == KILLED:
             text += " (killed from outside, often after failed probes)"
         yield case.found(Reason.CRASHING, f"{text}: {said}" if said else text, subject=container.name)
+
+
+def _last_words(case: Case, container: Container, ended: Ended) -> str:
+    """What a container said last. After an argument that it does not take, tritonserver prints all of its flags, and
+    the kubelet keeps only the end of that: then the arguments themselves say more.
+    """
+    if container.name != names.CONTAINER_TRITON or not words.is_manual(ended.message):
+        return words.last_lines(ended.message)
+    given = words.trimmed(words.listed(case.world.service.runtime.args or (), most=5), 200)
+    whose = f"correct spec.runtime.args ({given})" if given else "this Triton lacks a flag that Nereus sets"
+    return f"an argument that it does not take: {whose}; `kubectl logs POD -c {container.name}` begins with its words"
 
 
 def _failures(case: Case, *, out_of_memory: bool) -> Iterator[tuple[Container, Ended]]:

@@ -17,6 +17,7 @@ LAST_LINES = 4
 _PREEMPTION = re.compile(r"[.,]?\s*(no new claims to deallocate,\s*)?preemption:.*$", re.DOTALL)
 _RPC = re.compile(r"rpc error: code = \w+ desc = ")
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(?::\s*(?:ErrImagePull|ImageInspectError)\s*:?\s*)?')
+_FLAG = re.compile(r"^ +--[a-z][-a-z0-9]+(?: <[^>\n]*>)?$", re.MULTILINE)
 _REFUSED_POD = re.compile(r'pods "[^"]*" is forbidden: ')
 
 
@@ -36,6 +37,11 @@ def last_lines(message: str) -> str:
     """The last lines of a program's output that say something, joined into one line."""
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
     return trimmed(" | ".join(lines[-LAST_LINES:]))
+
+
+def is_manual(message: str) -> bool:
+    """Whether a program's last output is the list of its flags, each on a line of its own."""
+    return len(_FLAG.findall(message)) >= 3
 
 
 def scheduler(message: str) -> str:

@@ -57,6 +57,22 @@ NO_METRICS = (
     "the HPA was unable to compute the replica count: failed to get cpu utilization: unable to get metrics for resource"
     " cpu: no metrics returned from resource metrics API"
 )
+MANUAL = """current memory usage
+\texceeds the limit, the load will be rejected.
+
+DEPRECATED:
+  --strict-model-config <boolean>
+\tDEPRECATED: If true model configuration files must be
+\tprovided and all required configuration settings must be specified.
+  --response-cache-byte-size <integer>
+\tDEPRECATED: Please use --cache-config instead.
+  --trace-log-frequency <integer>
+\tlogs the 101-th to the 200-th traces to file <trace-file>.1.
+\tDefault is 0.
+
+
+
+"""
 CRASH_LOOP = waiting("CrashLoopBackOff", "back-off 40s restarting failed container=triton pod=resnet_demo(7c9e)")
 BLIND = [
     condition(
@@ -389,6 +405,27 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         reason=Reason.CRASHING,
         says=("container triton ended with exit code 1", "No module named 'resnet_utils'"),
+        health="Failed",
+    ),
+    Scenario(
+        name="a server that does not take an argument and prints its manual",
+        world=world(
+            [pod(sidecar=running(), server=CRASH_LOOP, server_more={"lastState": terminated(1, message=MANUAL)})],
+            [report(model(ModelState.FETCHED), server_live=False)],
+            of=service(runtime={"args": ["--no-such-flag", "--log-verbose=1"]}),
+        ),
+        reason=Reason.CRASHING,
+        says=("exit code 1", "spec.runtime.args (--no-such-flag, --log-verbose=1)", "kubectl logs POD -c triton"),
+        health="Failed",
+    ),
+    Scenario(
+        name="a server that does not know an argument of ours",
+        world=world(
+            [pod(sidecar=running(), server=CRASH_LOOP, server_more={"lastState": terminated(1, message=MANUAL)})],
+            [report(model(ModelState.FETCHED), server_live=False)],
+        ),
+        reason=Reason.CRASHING,
+        says=("exit code 1", "this Triton lacks a flag that Nereus sets"),
         health="Failed",
     ),
     Scenario(
