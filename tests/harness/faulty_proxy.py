@@ -16,10 +16,11 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import aiohttp
 import yaml
@@ -84,13 +85,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with a call: it waits first, is answered in the server's place, or its answer is lost."""
+    """What goes wrong with a call: it waits first, is answered in the server's place, or its answer is lost. A watch
+    that is `silent` is open and shows nothing, until watches are cut."""
 
     delay: float = 0.0
     status: int = 0
     retry_after: str = ""
     lose_answer: bool = False
     expired: bool = False
+    silent: bool = False
 
 
 Plan = Callable[[Call], Fault | None]
@@ -192,6 +195,8 @@ class FaultyProxy:
         if fault.expired:
             gone = {"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"}
             return web.Response(text=json.dumps({"type": "ERROR", "object": gone}) + "\n")
+        if fault.silent:
+            return await self._held(request, lambda _response: asyncio.Event().wait())
         headers = {
             name: request.headers[name]
             for name in ("Accept", "Content-Type", "Authorization")
@@ -211,14 +216,19 @@ class FaultyProxy:
             return web.Response(status=answer.status, body=body, headers=passed)
 
     async def _stream(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-
-        async def pump() -> None:
+        async def pump(response: web.StreamResponse) -> None:
             async for chunk in answer.content.iter_any():
                 await response.write(chunk)
 
-        task: asyncio.Task[object] = asyncio.ensure_future(pump())
+        return await self._held(request, pump)
+
+    async def _held(
+        self, request: web.Request, fill: Callable[[web.StreamResponse], Coroutine[Any, Any, object]]
+    ) -> web.StreamResponse:
+        """An answer that goes on until it is filled or cut."""
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        task: asyncio.Task[object] = asyncio.ensure_future(fill(response))
         self._watches.add(task)
         try:
             with contextlib.suppress(aiohttp.ClientError, ConnectionError):

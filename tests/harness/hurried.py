@@ -3,7 +3,8 @@ and which asks more often whether rules are loaded, which kinds the cluster know
 
 Scaling down takes minutes by design, and a test has seconds. Certificates are renewed after seconds, too. Everything
 else, Prometheus and its rates among it, keeps real time; so the samples are as they would be, only older habits are
-forgotten sooner.
+forgotten sooner. With NEREUS_STUCK, a watch is compared with the cluster every second, and is called stuck when it owed
+something for as many seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ import time
 from functools import partial
 
 from nereus.cli import main
-from nereus.controller import certificate, gpuguard, gpus, loadedrules, reconcile, registration, scaler, statuswriter
+from nereus.controller import (
+    audit,
+    certificate,
+    gpuguard,
+    gpus,
+    loadedrules,
+    reconcile,
+    registration,
+    scaler,
+    statuswriter,
+)
 from nereus.controller import main as controller
 
 HURRY = float(os.environ["NEREUS_HURRY"])
@@ -37,4 +48,7 @@ if __name__ == "__main__":
     gpuguard.LOOK_SECONDS /= HURRY
     vars(controller)["Agents"] = partial(gpus.Agents, every=gpus.AGENTS_SECONDS / HURRY)
     vars(controller)["Scaler"] = partial(scaler.Scaler, clock=hurried_clock)
+    if stuck := os.environ.get("NEREUS_STUCK"):
+        controller.STUCK_SECONDS = float(stuck)
+        audit.EVERY_SECONDS = audit.RETRY_SECONDS = 1.0
     sys.exit(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
+from urllib.error import HTTPError
 
 from tests.harness.apiserver import eventually
 from tests.harness.forked import Forked
@@ -99,8 +100,10 @@ class Operator:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
         except (OSError, HTTPException) as error:  # also one that is killed while it answers
-            return getattr(error, "code", 0), str(error)
+            return 0, str(error)
 
     def metric(self, series: str) -> float:
         """The value of one series, e.g. `nereus_operator_leader`; 0 when it does not exist."""

@@ -10,7 +10,7 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -41,10 +41,22 @@ def start(proxy: FaultyProxy, namespace: str, tmp_path: Path) -> Iterator[Start]
     numbers = itertools.count(1)
     started: list[Operator] = []
 
-    def one_more(*, identity: str = "op", through: Path = kubeconfig, ready: bool = True) -> Operator:
+    def one_more(
+        *,
+        identity: str = "op",
+        through: Path = kubeconfig,
+        ready: bool = True,
+        variables: Mapping[str, str] | None = None,
+    ) -> Operator:
         log = tmp_path / f"{identity}-{next(numbers)}.log"
         operator = Operator(
-            through, lease_namespace=namespace, identity=identity, log=log, watch=(namespace,), forked=True
+            through,
+            lease_namespace=namespace,
+            identity=identity,
+            log=log,
+            watch=(namespace,),
+            variables=variables,
+            forked=True,
         )
         started.append(operator)
         if ready:
@@ -258,6 +270,36 @@ def test_a_history_that_etcd_forgot_while_a_watch_was_away_is_made_up_by_looking
     assert watches
     assert {"services", "poddisruptionbudgets"} <= lists, "nothing was too old: the history was not forgotten"
     assert operator.probe("healthz")[0] == 200
+
+
+def test_a_watch_that_hangs_makes_the_operator_unhealthy_until_it_shows_what_it_owes(
+    services: Services, proxy: FaultyProxy, start: Start
+) -> None:
+    operator = start(variables={"NEREUS_HURRY": "1", "NEREUS_STUCK": "2"})
+    services.apply(scaling=SCALED)
+    services.until_ready()
+    assert operator.probe("healthz")[0] == 200
+
+    def budgets(call: Call) -> bool:
+        return call.watch and call.resource == "poddisruptionbudgets"
+
+    before = len(proxy.calls)
+    proxy.plan = lambda call: Fault(silent=True) if budgets(call) else None
+    proxy.cut_watches()
+    eventually(lambda: None if any(map(budgets, proxy.calls[before:])) else "it does not watch again")
+    services.patch("PodDisruptionBudget", {"spec": {"maxUnavailable": "100%"}})
+
+    def stuck() -> str | None:
+        status, said = operator.probe("healthz")
+        told = "the watch shows nothing new: PodDisruptionBudget for" in said
+        return None if (status, told) == (500, True) else f"{status} {said}"
+
+    eventually(stuck, seconds=60)
+    assert services.child("PodDisruptionBudget")["spec"]["maxUnavailable"] == "100%"
+    proxy.plan = lambda _call: None
+    proxy.cut_watches()
+    eventually(lambda: None if operator.probe("healthz")[0] == 200 else str(operator.probe("healthz")), seconds=60)
+    services.until_true("healed", lambda: services.child("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1)
 
 
 def test_a_replica_that_is_cut_off_from_its_lease_writes_nothing_after_another_took_over(
