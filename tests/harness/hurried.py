@@ -1,5 +1,6 @@
 """`nereus run` whose scaling lives faster: NEREUS_HURRY times as many minutes pass for the policy, and as many ticks;
-and which asks more often whether rules are loaded, which kinds the cluster knows, and what nodes and GPU agents say.
+and which asks more often whether rules are loaded, which kinds the cluster knows, and what nodes and GPU agents say,
+and gives an autoscaler less time to read its metrics.
 
 Scaling down takes minutes by design, and a test has seconds. Certificates are renewed after seconds, too. Everything
 else, Prometheus and its rates among it, keeps real time; so the samples are as they would be, only older habits are
@@ -27,6 +28,7 @@ from nereus.controller import (
     statuswriter,
 )
 from nereus.controller import main as controller
+from nereus.diagnosis import again, autoscaling
 
 HURRY = float(os.environ["NEREUS_HURRY"])
 BEGAN = time.time()
@@ -46,6 +48,7 @@ if __name__ == "__main__":
     gpus.NODES_SECONDS /= HURRY
     gpus.SHARE_OF_TIME = 1.0
     gpuguard.LOOK_SECONDS /= HURRY
+    vars(autoscaling)["METRICS_GRACE"] = vars(again)["METRICS_GRACE"] = autoscaling.METRICS_GRACE / HURRY
     vars(controller)["Agents"] = partial(gpus.Agents, every=gpus.AGENTS_SECONDS / HURRY)
     vars(controller)["Scaler"] = partial(scaler.Scaler, clock=hurried_clock)
     if stuck := os.environ.get("NEREUS_STUCK"):

@@ -194,3 +194,12 @@ def test_whether_alerts_would_fire_is_told_whatever_happens_to_the_rules(api: Ap
     monitoringkinds.install(api)
     world.until_rule("is 250 ms")
     world.until("True", "RulesLoaded")
+
+    # Meanwhile the autoscaler had time enough to read the pods' CPU, which nothing serves here: that is told, too.
+    def blind() -> str | None:
+        active = services.condition("ScalingActive")
+        told = (active.get("status"), active.get("reason")) == ("False", "MetricsUnavailable")
+        return None if told and "unable to get metrics for resource cpu" in active["message"] else str(active)
+
+    eventually(blind, seconds=SECONDS)
+    assert services.condition()["reason"] == "Serving", "a blind autoscaler takes no pod away"
