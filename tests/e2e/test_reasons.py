@@ -73,6 +73,7 @@ def test_a_pod_too_large_for_every_node_says_so_in_the_schedulers_words(world: W
     world.models_config_map()
     world.apply(runtime={"resources": {"requests": {"cpu": "64", "memory": "128Mi"}}})
     told_within(WITHIN_SECONDS, world, "Unschedulable", "Insufficient cpu", since=not_scheduled)
+    assert kstatus(world.service()) == "InProgress", "a larger node may still come"
 
 
 def test_a_wrong_image_is_named(world: World) -> None:
