@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from demo.kube import Kube, Say, StepError, wait
+from demo.kube import CommandError, Kube, Say, StepError, wait
 from localcluster.addons import SCRAPE_SECONDS
 from localcluster.build import bin_dir, go_version
 from localcluster.config import DEFAULT_NAME, find_cluster
@@ -90,7 +90,13 @@ def install_chart(kube: Kube, say: Say, *values: str, chart: Path = CHART) -> No
 
 def release_exists(kube: Kube) -> bool:
     """Whether Nereus was installed with helm under the name that the demo uses."""
-    return RELEASE in kube.run("helm", "list", "--namespace", NAMESPACE, "--all", "--short").split()
+    try:
+        kube.run("helm", "status", RELEASE, "--namespace", NAMESPACE)
+    except CommandError as error:
+        if "not found" in str(error):
+            return False
+        raise
+    return True
 
 
 def delete_example(kube: Kube, say: Say) -> None:
