@@ -5,6 +5,7 @@ Each choice answers the same questions: how to reach it, and how images get into
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -115,23 +116,25 @@ def _kind_tool(say: Say) -> str:
     return str(target / "kind")
 
 
-def _record() -> Path:
-    """Which cluster of somebody the demo was installed in, and what of it was not there before."""
-    return cache_dir() / "demo-in-existing.json"
+def _records() -> Path:
+    """One file for each cluster of somebody that the demo was installed in: what of it was not there before."""
+    return cache_dir() / "demo-in-existing"
 
 
 def remember(prepared: Prepared) -> None:
     """Call before installing: `remove` later takes away from somebody's cluster only what was not there now."""
-    where = str(prepared.kube.kubeconfig.absolute())
-    if not prepared.foreign or (_record().exists() and json.loads(_record().read_text())["kubeconfig"] == where):
+    if not prepared.foreign:
         return
-    kube = prepared.kube
+    kube, where = prepared.kube, str(prepared.kube.kubeconfig.absolute())
+    record = _records() / f"{hashlib.sha256(where.encode()).hexdigest()[:12]}.json"
+    if record.exists():
+        return
     brought = {
         "release": not install.release_exists(kube),
         "namespace": kube.get("namespace", install.NAMESPACE, namespace=install.NAMESPACE) is None,
     }
-    _record().parent.mkdir(parents=True, exist_ok=True)
-    _record().write_text(json.dumps({"kubeconfig": where, **brought}))
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"kubeconfig": where, **brought}))
 
 
 def remove(say: Say) -> int:
@@ -146,22 +149,21 @@ def remove(say: Say) -> int:
 
 
 def leave_existing(say: Say) -> None:
-    """Takes the example and the release out of the cluster in which `remember` saw them come."""
-    if not _record().exists():
-        return
-    noted = json.loads(_record().read_text())
-    kube = Kube(kubeconfig=Path(noted["kubeconfig"]))
-    say(f"the demo in the cluster of {kube.kubeconfig}")
-    try:
-        install.delete_example(kube, say)
-        if noted["release"]:
-            install.uninstall_chart(kube, say)
-            say(f"the definition of ModelServices stays: kubectl delete crd {install.DEFINITION} if none is left")
-        if noted["namespace"]:
-            kube.run("kubectl", "delete", "namespace", install.NAMESPACE, "--ignore-not-found", say=say)
-    except StepError as error:
-        raise StepError(f"{error} (if that cluster is gone, delete {_record()})") from None
-    _record().unlink()
+    """Takes the example and the release out of the clusters in which `remember` saw them come."""
+    for record in sorted(_records().glob("*.json")):
+        noted = json.loads(record.read_text())
+        kube = Kube(kubeconfig=Path(noted["kubeconfig"]))
+        say(f"the demo in the cluster of {kube.kubeconfig}")
+        try:
+            install.delete_example(kube, say)
+            if noted["release"]:
+                install.uninstall_chart(kube, say)
+                say(f"the definition of ModelServices stays: kubectl delete crd {install.DEFINITION} if none is left")
+            if noted["namespace"]:
+                kube.run("kubectl", "delete", "namespace", install.NAMESPACE, "--ignore-not-found", say=say)
+        except StepError as error:
+            raise StepError(f"{error} (if that cluster is gone, delete {record})") from None
+        record.unlink()
 
 
 def remove_kind(say: Say) -> None:

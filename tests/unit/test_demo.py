@@ -208,6 +208,15 @@ def test_what_was_not_there_before_is_taken_out_of_somebodys_cluster(
     assert len(cluster.calls()) == before, "it is taken away once"
 
 
+def test_every_cluster_in_which_the_demo_was_is_left(cluster: Cluster) -> None:
+    for name in ("one", "two"):
+        kube = Kube(kubeconfig=cluster.directory / name)
+        clusters.remember(clusters.Prepared(kube=kube, helm_values=(), what=name, foreign=True))
+    said: list[str] = []
+    clusters.leave_existing(said.append)
+    assert {line.rpartition("/")[2] for line in said if "in the cluster of" in line} == {"one", "two"}
+
+
 def test_nothing_is_remembered_of_a_cluster_of_our_own(cluster: Cluster) -> None:
     clusters.remember(prepared(cluster, foreign=False))
     clusters.leave_existing(pytest.fail)
@@ -219,7 +228,9 @@ def test_a_cluster_that_does_not_answer_is_tried_again_and_the_note_of_it_is_nam
     kubectl = cluster.directory / "bin" / "kubectl"
     works = kubectl.read_text()
     kubectl.write_text("#!/bin/sh\necho 'connection refused' >&2\nexit 1\n")
-    with pytest.raises(StepError, match=r"connection refused \(if that cluster is gone, delete .*existing\.json\)"):
+    with pytest.raises(
+        StepError, match=r"connection refused \(if that cluster is gone, delete .*demo-in-existing/.*\.json\)"
+    ):
         clusters.leave_existing(lambda _line: None)
     kubectl.write_text(works)
     clusters.leave_existing(lambda _line: None)
