@@ -28,7 +28,7 @@ from nereus.scaling.roster import Roster
 
 TICK_SECONDS = 15.0
 STALE_SECONDS = 300.0
-"""A decision older than this is none: the tick hangs."""
+"""A decision older than this is none: the tick hangs. By the monotonic clock, which nobody sets."""
 FIGURES_PER_SECOND = 15.0
 """Services a second, over the fleet, whose figures are shown anew; below the budget of status writes."""
 NEW_SERVICES_SECONDS = 60.0
@@ -74,6 +74,7 @@ class Scaler:
         self._working = asyncio.Lock()
         self._decisions: dict[Key, ScalingDecision] = {}
         self._past_known: set[Key] = set()
+        self._beginnings = 0
         self.states: Counter[str] = Counter()
         self.history_share = 1.0
         self.ticked_at = time.monotonic()
@@ -90,7 +91,7 @@ class Scaler:
     def decision(self, key: Key) -> ScalingDecision | None:
         """The newest decision on a service; None before its first tick, and when ticks hang."""
         found = self._decisions.get(key)
-        return found if found is not None and self._clock() - found.at < STALE_SECONDS else None
+        return found if found is not None and self.tick_age_seconds() < STALE_SECONDS else None
 
     async def run(self) -> None:
         """Until cancelled. A tick that fails is logged, and the next one comes in time."""
@@ -124,6 +125,10 @@ class Scaler:
             decided = await asyncio.to_thread(self._roster.decide, self._clock(), services)
         made = {Key(*name): decision for name, decision in decided.items()}
         self._past_known &= set(made)
+        if self._beginnings != self._roster.beginnings:
+            self._beginnings = self._roster.beginnings
+            self._past_known = set()
+            log.warning("the clock was set, or the process slept: what was learned is learned anew from the past")
         before, self._decisions = self._decisions, made
         self._decided(made)
         self._tell(before, made)
@@ -161,7 +166,7 @@ class Scaler:
 
     async def _learn_past(self, subjects: Mapping[Key, Subject]) -> None:
         """Pieces as they come: the newest day of every service first."""
-        began, minutes = time.monotonic(), 0
+        began, minutes, beginnings = time.monotonic(), 0, self._beginnings
         now = self._clock()
         async for piece in self._reader.history([subject.wanted for subject in subjects.values()]):
             key = Key(*piece.key)
@@ -172,7 +177,8 @@ class Scaler:
             self.history_share = piece.share
             async with self._working:
                 self._roster.learn_past((key.namespace, key.name), piece.minutes[known], piece.rates[known])
-        self._past_known |= set(subjects)
+        if beginnings == self._beginnings:
+            self._past_known |= set(subjects)
         self.history_share = 1.0
         log.info(
             "the past of %d services: %d minutes of load, read in %.1f s",

@@ -195,7 +195,7 @@ class FleetPolicy:
         late = np.where(np.isfinite(seen.late), np.clip(seen.late, 0, 1), looked)
         load = np.minimum(load, 1e6)
         # Rates over less than a scrape interval are mostly chance: smoothed as if scraped every 15 s.
-        passed = seen.time - self.seen_time if self.seen_time >= 0 else SCRAPE_SECONDS
+        passed = seen.time - self.seen_time if 0 <= self.seen_time < seen.time else SCRAPE_SECONDS
         self.seen_time = float(seen.time)
         weight = min(1.0, passed / SCRAPE_SECONDS)
         before = np.where(np.isfinite(self.smooth), self.smooth, load)

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from nereus.api.decision import ScalingDecision
-from nereus.scaling import columns
+from nereus.scaling import clock, columns
 from nereus.scaling.arrays import Ints
 from nereus.scaling.explain import explain
 from nereus.scaling.fleet import FleetDecision, FleetObservation
@@ -78,12 +78,17 @@ class Roster:
         self._blank = columns.blank(1)
         self._entries: dict[Name, _Entry] = {}
         self._free = list(range(self._size))[::-1]
+        self._now: float | None = None
+        self.beginnings = 0
+        """How often all was learned anew because the clock was set: the past is to be given again."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def decide(self, now: float, services: Mapping[Name, tuple[Goal, Seen]]) -> dict[Name, ScalingDecision]:
-        """One tick (`now`: seconds since the epoch) for exactly these services; others are forgotten."""
+        """One tick (`now`: seconds since the epoch) for exactly these services; others are forgotten. A clock that was
+        set costs what was learned, as a restart does: nothing is given away at once, and soon again as usual."""
+        now = self._follow(now)
         for name in [name for name in self._entries if name not in services]:
             self._free.append(self._entries.pop(name).column)
         self._reserve(len(services))
@@ -102,6 +107,18 @@ class Roster:
         entry = self._entries.get(name)
         if entry is not None and len(minutes):
             self._fleet.learn_past(entry.column, np.asarray(minutes, np.int64), np.asarray(rates, np.float64))
+
+    def _follow(self, now: float) -> float:
+        """The time to decide at."""
+        step = clock.step(self._now, now, ahead_seconds=clock.AHEAD_SECONDS)
+        if step is clock.Step.STILL and self._now is not None:
+            return self._now
+        if step is clock.Step.LOST:
+            self.beginnings += 1
+            self._fleet = columns.blank(self._size)
+            self._entries = {name: _Entry(entry.column, last=entry.last) for name, entry in self._entries.items()}
+        self._now = now
+        return now
 
     def _reserve(self, services: int) -> None:
         if services <= self._size:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nereus.api.decision import ScalingDecision
-from nereus.scaling import columns
+from nereus.scaling import clock, columns
 from nereus.scaling.goal import Goal
 from nereus.scaling.guard import GIVE_UP_SECONDS, PAUSE_SECONDS, Guard
 from nereus.scaling.protocol import Schedule
@@ -80,6 +80,59 @@ def test_a_load_that_may_be_too_low_still_raises() -> None:
     cluster = Cluster()
     cluster.run(5, one(GOOD))
     assert cluster.run(2, one(replace(GOOD, rate=700.0, may_lower=False, fault=True)))["ns", "a"].replicas >= 7
+
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+@pytest.mark.parametrize("reactive", [False, True])
+@pytest.mark.parametrize("steps", [(-HOUR,), (-DAY,), (HOUR,), (DAY,), (HOUR, -HOUR), (DAY, -DAY), (-DAY, DAY)])
+def test_a_clock_that_is_set_takes_nothing_at_once_and_lowers_within_ten_minutes(
+    steps: tuple[float, ...], reactive: bool
+) -> None:
+    cluster, goal = Cluster(), replace(GOAL, reactive=reactive)
+    high = cluster.run(20, one(replace(GOOD, rate=900.0), goal))["ns", "a"].replicas
+    low = one(replace(GOOD, rate=40.0), goal)
+    for step in steps:
+        cluster.now += step
+        assert cluster.run(2, low)["ns", "a"].replicas == high == 10
+    assert cluster.roster.beginnings == len(steps)
+    assert cluster.run(8, low)["ns", "a"].replicas <= 4
+
+
+def test_a_clock_that_is_set_back_still_raises() -> None:
+    cluster = Cluster()
+    cluster.run(20, one(GOOD))
+    cluster.now -= DAY
+    assert cluster.run(1, one(replace(GOOD, rate=900.0)))["ns", "a"].replicas >= 9
+
+
+@pytest.mark.parametrize("back", [1.0, TICK, clock.BACK_SECONDS])
+def test_a_clock_that_is_set_back_by_little_costs_nothing_that_was_learned_and_raises_meanwhile(back: float) -> None:
+    cluster = Cluster()
+    cluster.run(20, one(GOOD))
+    cluster.now -= TICK + back
+    decision = cluster.run(0.25, one(replace(GOOD, rate=900.0)))["ns", "a"]
+    assert (decision.replicas >= 9, decision.at <= START + 20 * 60, cluster.roster.beginnings) == (True, True, 0)
+    high = cluster.run(3, one(replace(GOOD, rate=900.0)))["ns", "a"].replicas
+    assert cluster.run(10, one(replace(GOOD, rate=40.0)))["ns", "a"].replicas < high
+
+
+def test_pods_that_find_no_node_are_given_up_and_tried_again_also_when_the_clock_is_set_back() -> None:
+    cluster = Cluster()
+    stuck = replace(GOOD, rate=900.0, unplaced=3, starting=3)
+    cluster.run(GIVE_UP_SECONDS / 60 + 1, one(stuck))
+    assert cluster.run(1, one(stuck))["ns", "a"].limited_by == "PendingReplicas"
+    cluster.now -= DAY
+    assert cluster.run(3, one(replace(GOOD, rate=900.0)))["ns", "a"].replicas >= 9
+
+
+def test_a_fault_of_the_metrics_stays_told_when_the_clock_is_set() -> None:
+    cluster, bad = Cluster(), replace(GOOD, rate=None, fault=True, may_lower=False, metrics="Unreachable")
+    cluster.run(2, one(GOOD))
+    assert cluster.run(2, one(bad))["ns", "a"].metrics_ok is False
+    cluster.now -= HOUR
+    assert cluster.run(0.25, one(bad))["ns", "a"].metrics_ok is False
 
 
 def test_a_short_fault_of_the_metrics_is_not_told() -> None:
