@@ -3,8 +3,9 @@
     policy = PredictivePolicy(Limits(max_replicas=20))
     decision = policy.decide(Observation(time=now, load=rate, ready=3, starting=0, cold_start=120, capacity=50))
 
-It adds to the fleet policy what is particular to a single caller: bounds from schedules and GPU limits, odd input
-(time that stands still or runs backwards repeats the last decision), and the explanation.
+It adds to the fleet policy what is particular to a single caller: bounds from schedules and GPU limits, odd input (time
+that stands still or runs back a little repeats the last decision, time that runs back further begins anew), and the
+explanation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from nereus.scaling import clock
 from nereus.scaling.arrays import Ints
 from nereus.scaling.explain import explain
 from nereus.scaling.features import DAY_LAGS
@@ -86,18 +88,27 @@ class PredictivePolicy:
         self.limits = limits or Limits()
         self.objective = objective or Objective()
         self._zone = ZoneInfo(time_zone)
-        violations = min(max(_number(self.objective.violations), 1e-5), 0.5)
-        latency = max(_number(self.objective.latency_seconds), 1e-3)
-        self._fleet = FleetPolicy(1, latency=np.array([latency]), violations=np.array([violations]))
+        self._fleet = self._blank()
         self._last: Decision | None = None
 
+    def _blank(self) -> FleetPolicy:
+        """One that has learned nothing."""
+        violations = min(max(_number(self.objective.violations), 1e-5), 0.5)
+        latency = max(_number(self.objective.latency_seconds), 1e-3)
+        return FleetPolicy(1, latency=np.array([latency]), violations=np.array([violations]))
+
     def decide(self, observation: Observation) -> Decision:
-        """How many replicas there shall be. Time that is not newer than the last repeats the last decision."""
+        """How many replicas there shall be. Time that is not newer than the last repeats the last decision; time that
+        is more than a minute older says that one of the two was wrong, and all is learned anew."""
         time = _number(observation.time)
         if not 0 <= time < LATEST_TIME:
             time = math.nan
-        if self._last is not None and (math.isnan(time) or time <= self._last.time):
-            return self._last
+        if self._last is not None:
+            step = clock.Step.STILL if math.isnan(time) else clock.step(self._last.time, time)
+            if step is clock.Step.STILL:
+                return self._last
+            if step is clock.Step.LOST:
+                self._fleet = self._blank()
         time = 0.0 if math.isnan(time) else time
         local = datetime.fromtimestamp(time, UTC).astimezone(self._zone)
         least, most, scheduled, by_gpu = bounds(self.limits, local)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nereus.scaling import clock
 from nereus.scaling.policy import PredictivePolicy
 from nereus.scaling.protocol import (
     Decision,
@@ -82,6 +83,42 @@ def test_same_input_same_output_and_a_restored_policy_goes_on_the_same(seen: lis
         if index == cut % len(seen):
             broken = PredictivePolicy.from_state(json.loads(json.dumps(broken.to_state())), limits)
         assert whole.decide(observation) == broken.decide(observation)
+
+
+@settings(quick, max_examples=25)
+@given(
+    st.lists(st.one_of(observations, st.builds(Observation, time=st.just(9e10))), min_size=1, max_size=8),
+    st.floats(min_value=0, max_value=4000),
+    st.floats(min_value=0, max_value=85),
+)
+def test_whatever_was_seen_before_good_observations_are_followed_soon(
+    odd: list[Observation], later: float, load: float
+) -> None:
+    policy = PredictivePolicy(Limits(max_replicas=9))
+    for observation in odd:
+        policy.decide(observation)
+    assert steady(policy, load, ticks=40, begin=START + later)[-1].replicas >= load / 10
+
+
+def test_one_time_of_the_far_future_costs_what_was_learned_and_no_replica() -> None:
+    policy = PredictivePolicy(Limits(max_replicas=30))
+    before = steady(policy, 200, ticks=80, ready=20)[-1].replicas
+    ahead = Observation(time=9e10, load=200, queue=0, ready=before, starting=0, cold_start=60, capacity=10)
+    assert policy.decide(ahead).replicas >= 20
+    after = steady(policy, 20, ticks=40, begin=START + 15 * 81, ready=before)
+    assert after[0].replicas == before, "nothing is given away at once"
+    assert after[-1].replicas <= 6
+    assert steady(policy, 200, ticks=4, begin=START + 15 * 121, ready=2)[-1].replicas >= 20
+
+
+@pytest.mark.parametrize("earlier", [0.0, 1.0, clock.BACK_SECONDS])
+def test_a_time_that_is_a_little_older_repeats_the_decision_and_changes_nothing(earlier: float) -> None:
+    policy = PredictivePolicy(Limits(max_replicas=30))
+    last = steady(policy, 100, ticks=40, ready=12)[-1]
+    before = policy.to_state()
+    seen = Observation(time=last.time - earlier, load=290, queue=9, ready=1, starting=1, cold_start=9, capacity=20)
+    assert policy.decide(seen) is last
+    assert policy.to_state() == before
 
 
 def test_an_absurd_queue_before_any_capacity_is_known_is_no_overflow() -> None:
