@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from localcluster.config import find_cluster
+from tests.harness import ground as grounds
 from tests.harness.apiserver import Api, Json, eventually
 from tests.harness.gpunodes import AddNode, gpu_node
 from tests.harness.operator import Operator
@@ -114,6 +115,13 @@ def operator(api: Api, sidecars: None, tmp_path_factory: pytest.TempPathFactory)
         eventually(lambda: None if running.leads else "the operator does not lead")
         yield running
     api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+@pytest.fixture(scope="module")
+def ground(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grounds.Ground]:
+    """Traffic, a Prometheus and a home for operators that decide, for the tests of a module."""
+    with grounds.ground(api, tmp_path_factory.mktemp("ground")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,43 +1,42 @@
-"""Nereus decides on a real control plane: real API server and autoscaler, a real Prometheus, pods on KWOK nodes.
+"""Faults that strike a service at its peak, each beside a service without one; see `tests.harness.ground`.
 
-The load is made up (KWOK pods have no Triton), and the policy's clock runs faster, because scaling down takes minutes.
 What a fault must not do is shown beside a service without one: by the time its pods are taken away, those of the others
 would have been too.
 """
 
 from __future__ import annotations
 
-import base64
-import os
-import signal
+import re
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from localcluster.config import find_cluster
-from tests.harness import externalmetrics
-from tests.harness.apiserver import Api, Json, eventually
-from tests.harness.operator import Operator
-from tests.harness.prometheus import Gate, Pod, back_fill, free_port
+from tests.harness.apiserver import Json
+from tests.harness.ground import (
+    HIGH,
+    LOW,
+    PEAK,
+    WAIT_SECONDS,
+    Ground,
+    advice,
+    changes_of,
+    floor,
+    pods_go,
+    replicas,
+    scaling,
+    status,
+    told,
+    until,
+)
+from tests.harness.prometheus import Pod, back_fill
 from tests.harness.services import Services
-from tests.harness.traffic import Spoil, Traffic
-from tests.tiers import INTEGRATION_CLUSTER
+from tests.harness.traffic import Spoil
 
 pytestmark = pytest.mark.usefixtures("sidecars")
 
-HURRY = "40"
-HIGH, LOW = 420.0, 20.0
-PEAK = 5
-"""Pods that the high load needs at least."""
-EXTERNAL = f"/apis/apiregistration.k8s.io/v1/apiservices/{externalmetrics.REGISTRATION}"
-SLOW = "slow"
-WAIT_SECONDS = 180.0
-"""For what comes within seconds on a quiet machine."""
 ANTI_AFFINITY: Json = {
     "podAntiAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [
@@ -48,130 +47,6 @@ ANTI_AFFINITY: Json = {
         ]
     }
 }
-
-
-def scaling(name: str, **fields: object) -> Json:
-    """This control plane has no metrics-server: an emergency metric that cannot be read would block scaling down, so
-    the decision stands in for it. Its pods go as soon as they may."""
-    metric = {"name": "nereus_replicas", "selector": {"matchLabels": {"serving.nereus.dev/service": name}}}
-    external = {"metric": metric, "target": {"type": "AverageValue", "averageValue": "1"}}
-    return {
-        "strategy": "Predictive",
-        "minReplicas": 1,
-        "maxReplicas": 6,
-        "capacity": {"inferencesPerSecond": 100},
-        "forecast": {"horizon": "30s"},
-        "metrics": [{"type": "External", "external": external}],
-        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-        **fields,
-    }
-
-
-@dataclass(frozen=True)
-class Ground:
-    """The control plane, the traffic, and where the operator lives."""
-
-    api: Api
-    traffic: Traffic
-    home: str
-    logs: Path
-
-    def operator(
-        self, identity: str, *, prometheus: str = "", home: str = "", watch: Sequence[str] = (), register: bool = True
-    ) -> Operator:
-        """One more replica; registered for external metrics as a pod behind the chart's Service would be."""
-        port = free_port()
-        if register:
-            self.endpoint(identity, port)
-        variables = {
-            "NEREUS_HURRY": HURRY,
-            "NEREUS_PROMETHEUS_URL": prometheus or self.traffic.prometheus.url,
-            "NEREUS_PROMETHEUS_TIMEOUT": "5",
-            "NEREUS_PROMETHEUS_SCRAPE_INTERVAL": "1",
-            "NEREUS_PROMETHEUS_WINDOW": "4",
-            **({"NEREUS_EXTERNAL_METRICS_PORT": str(port)} if register else {}),
-        }
-        return Operator(
-            self.api.kubeconfig,
-            lease_namespace=home or self.home,
-            identity=identity,
-            log=self.logs / f"{identity}.log",
-            watch=tuple(watch),
-            variables=variables,
-            forked=True,
-        )
-
-    def endpoint(self, name: str, port: int) -> None:
-        host = find_cluster(INTEGRATION_CLUSTER).addresses.host
-        body = externalmetrics.endpoints(self.home, "nereus", name=name, host=host, port=port)
-        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.home}/endpointslices"
-        self.api.request("DELETE", f"{path}/{name}")
-        made = self.api.request("POST", path, body)
-        assert made.accepted, made.message
-
-    def no_endpoint(self, name: str) -> None:
-        gone = self.api.request("DELETE", f"/apis/discovery.k8s.io/v1/namespaces/{self.home}/endpointslices/{name}")
-        assert gone.accepted, gone.message
-
-    def read(self, services: Services, name: str = "svc") -> int | None:
-        """The external metric as the autoscaler gets it; None while it cannot be read."""
-        selector = f"labelSelector=serving.nereus.dev%2Fservice%3D{name}"
-        path = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{services.namespace}/nereus_replicas?{selector}"
-        answer = self.api.request("GET", path)
-        return int(answer.body["items"][0]["value"]) if answer.accepted else None
-
-
-@pytest.fixture(scope="module")
-def ground(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    home = f"op-{uuid.uuid4().hex[:8]}"
-    assert api.request("POST", "/api/v1/namespaces", {"metadata": {"name": home}}).accepted
-    with Traffic(api, tmp_path_factory.mktemp("prometheus")) as traffic:
-        try:
-            register(api, home)
-            yield Ground(api, traffic, home, tmp_path_factory.mktemp("operators"))
-        finally:
-            # First of all, and before any namespace: while it is there and nobody answers, none can be deleted.
-            api.request("DELETE", EXTERNAL)
-            api.request("DELETE", f"/api/v1/namespaces/{home}")
-
-
-def register(api: Api, home: str) -> None:
-    """The External Metrics API for processes on this machine, as the chart does it for pods."""
-    for path, body in (
-        (f"/api/v1/namespaces/{home}/services", externalmetrics.service(home, "nereus")),
-        (f"/api/v1/namespaces/{home}/configmaps", {"metadata": {"name": "nereus-external-metrics"}}),
-        (EXTERNAL.rpartition("/")[0], externalmetrics.registration(home, "nereus")),
-    ):
-        made = api.request("POST", path, body)
-        assert made.accepted, made.message
-
-
-def floor(services: Services, name: str = "svc") -> int:
-    found = services.get("HorizontalPodAutoscaler", name)
-    return int(found["spec"]["minReplicas"]) if found else 0
-
-
-def replicas(services: Services, name: str = "svc") -> int:
-    return int(services.child("Deployment", name)["spec"]["replicas"])
-
-
-def status(services: Services, name: str = "svc") -> Json:
-    found: Json = services.service(name).get("status", {}).get("scaling", {})
-    return found
-
-
-def until(services: Services, name: str, what: str, look: Callable[[Services, str], object]) -> None:
-    services.until_true(f"{name}: {what}", lambda: look(services, name), seconds=WAIT_SECONDS)
-
-
-def told(reasons: frozenset[str]) -> Callable[[Services, str], object]:
-    """Whether it is said that the load is not known, for one of these reasons."""
-
-    def look(services: Services, name: str) -> bool:
-        condition = services.condition("MetricsAvailable", name)
-        return condition.get("status") == "False" and condition["reason"] in reasons
-
-    return look
 
 
 @dataclass(frozen=True)
@@ -262,14 +137,15 @@ def nodes_are_full(ground: Ground, services: Services, name: str) -> None:
     until(services, name, "as many as have a node", lambda at, of: floor(at, of) <= 2)
 
 
-def prometheus_is_slow(gate: Gate) -> Fault:
-    def slow(ground: Ground, services: Services, name: str) -> None:
-        gate.delay = 12.0
+def zone_does_not_exist(ground: Ground, services: Services, name: str) -> None:
+    entry = {"name": "day", "timeZone": "Mars/Olympus_Mons", "from": "08:00", "to": "18:00", "maxReplicas": 1}
+    services.apply(name, scaling=scaling(name, schedules=[entry]))
+    found = services.until("InvalidSpec", name, seconds=WAIT_SECONDS)
+    assert "spec.scaling.schedules[0].timeZone" in str(found["status"]["conditions"])
 
-    def quick(ground: Ground, services: Services, name: str) -> None:
-        gate.delay = 0.0
 
-    return Fault(slow, quick, frozenset({"Slow"}))
+def zone_is_right(ground: Ground, services: Services, name: str) -> None:
+    services.apply(name, scaling=scaling(name))
 
 
 FAULTS = {
@@ -278,6 +154,7 @@ FAULTS = {
     "half": Fault(page(half), well, frozenset({"Partial"})),
     "ghosts": Fault(pods_die_and_their_series_stay, well, frozenset({"Missing", "Stale", "Partial", "Recovering"})),
     "flapping": Fault(page(flapping), well),
+    "no-zone": Fault(zone_does_not_exist, zone_is_right),
     "deleted": Fault(autoscaler_is_deleted, nothing, floor=1),
     "edited": Fault(autoscaler_is_edited, nothing, floor=1),
     "shrunk": Fault(maximum_is_lowered, nothing, floor=1),
@@ -301,134 +178,52 @@ def test_no_fault_takes_a_pod_away_and_each_that_passes_lets_them_go(
     ground: Ground, services: Services, idle_for_days: str
 ) -> None:
     """Also the first hour: every service here is new, and has its full load from the first moment on."""
-    api, traffic = ground.api, ground.traffic
-    apart = Services(api, f"{services.namespace}-slow")
-    assert api.request("POST", "/api/v1/namespaces", {"metadata": {"name": apart.namespace}}).accepted
+    traffic = ground.traffic
     with ExitStack() as stack:
-        stack.callback(api.request, "DELETE", f"/api/v1/namespaces/{apart.namespace}")
-        gate = Gate(traffic.prometheus.url)
-        stack.callback(gate.stop)
         stack.callback(traffic.rates.clear)
-        stack.enter_context(ground.operator("fleet", watch=[services.namespace]))
+        fleet = stack.enter_context(ground.operator("fleet", watch=[services.namespace]))
         stack.callback(ground.no_endpoint, "fleet")
-        stack.enter_context(
-            ground.operator("slow", prometheus=gate.url, home=apart.namespace, watch=[apart.namespace], register=False)
-        )
-        faults = {(services, name): fault for name, fault in FAULTS.items()}
-        faults[apart, SLOW] = prometheus_is_slow(gate)
 
-        everyone = ((services, "calm"), *faults)
-        for where, name in everyone:
+        everyone = ("calm", "advised", *FAULTS)
+        for name in everyone:
+            traffic.rates[services.namespace, name] = HIGH
             runtime = {"affinity": ANTI_AFFINITY} if name == "no-node" else {}
-            traffic.rates[where.namespace, name] = HIGH
-            where.apply(name, scaling=scaling(name), runtime=runtime)
+            services.apply(name, scaling=advice() if name == "advised" else scaling(name), runtime=runtime)
         traffic.rates[services.namespace, idle_for_days] = 0.0
         services.apply(idle_for_days, scaling=scaling(idle_for_days))
-        for where, name in everyone:
+        for name in ("calm", *FAULTS):
             if name != "no-node":
-                until(where, name, "floor", lambda at, of: floor(at, of) >= PEAK)
-                where.until_ready(name, seconds=WAIT_SECONDS)
+                until(services, name, "floor", lambda at, of: floor(at, of) >= PEAK)
+                services.until_ready(name, seconds=WAIT_SECONDS)
         until(services, "calm", "why", lambda at, of: "load " in status(at, of).get("message", ""))
+        until(services, "advised", "advice", lambda at, of: (status(at, of).get("reactive") or 0) >= PEAK)
+        assert re.match(r"advice only: [56] pods: load 4", status(services, "advised")["message"])
+        assert "floor" not in status(services, "advised")
+        assert (floor(services, "advised"), replicas(services, "advised")) == (1, 1), "nobody asked for more"
         assert floor(services, idle_for_days) == 1
 
-        for (where, name), fault in faults.items():
-            fault.cause(ground, where, name)
-        for where, name in everyone:
-            traffic.rates[where.namespace, name] = LOW
+        traffic.rates[services.namespace, idle_for_days] = HIGH
+        for name, fault in FAULTS.items():
+            fault.cause(ground, services, name)
+        for name in everyone:
+            traffic.rates[services.namespace, name] = LOW
         until(services, "calm", "lower", lambda at, of: floor(at, of) <= 2)
         until(services, "calm", "pods go", lambda at, of: replicas(at, of) <= 2)
-        for (where, name), fault in faults.items():
-            assert floor(where, name) >= fault.floor, f"{name}: {where.service(name)['status']}"
-            assert replicas(where, name) >= fault.floor, name
-        for (where, name), fault in faults.items():
+        for name, fault in FAULTS.items():
+            assert floor(services, name) >= fault.floor, f"{name}: {services.service(name)['status']}"
+            assert replicas(services, name) >= fault.floor, name
+        for name, fault in FAULTS.items():
             if fault.reasons:
-                until(where, name, "said", told(fault.reasons))
-
-        for (where, name), fault in faults.items():
-            fault.clear(ground, where, name)
-        traffic.rates[services.namespace, idle_for_days] = HIGH
-        for where, name in faults:
-            until(where, name, "lower", lambda at, of: floor(at, of) <= 2)
-        for name in FAULTS:
-            until(services, name, "pods go", lambda at, of: replicas(at, of) <= 2)
+                until(services, name, "said", told(fault.reasons))
         until(services, idle_for_days, "woken", lambda at, of: floor(at, of) >= PEAK)
+        until(services, idle_for_days, "pods come", lambda at, of: replicas(at, of) >= PEAK)
 
-
-def test_replicas_and_prometheus_may_die_at_the_peak_and_the_metrics_api_may_be_gone(
-    ground: Ground, services: Services
-) -> None:
-    traffic, mine = ground.traffic, (services.namespace, "svc")
-    traffic.rates[mine] = HIGH
-    services.apply(scaling=scaling("svc"))
-    with ExitStack() as stack:
-        stack.callback(traffic.rates.clear)
-        leader = ground.operator("first", watch=[services.namespace])
-        stack.callback(leader.kill)
-        until(services, "svc", "floor", lambda at, of: floor(at, of) >= PEAK)
-        eventually(lambda: None if ground.read(services) == floor(services) else "not served", seconds=WAIT_SECONDS)
-        answering = leader.children()
-        for pid in answering:
-            os.kill(pid, signal.SIGKILL)
-        eventually(lambda: None if leader.children() not in ([], answering) else "nobody answers", seconds=WAIT_SECONDS)
-        eventually(lambda: None if ground.read(services) == floor(services) else "not served", seconds=WAIT_SECONDS)
-        standby = stack.enter_context(ground.operator("second", watch=[services.namespace]))
-        assert leader.leads
-
-        answering = leader.children()
-        leader.kill()
-        eventually(lambda: "its process answers on" if any(map(_runs, answering)) else None, seconds=WAIT_SECONDS)
-        ground.no_endpoint("first")
-        read = ground.read
-        eventually(lambda: None if (read(services) or 0) >= PEAK else "the standby is silent", seconds=WAIT_SECONDS)
-        assert floor(services) >= PEAK
-        eventually(lambda: None if standby.leads else "the standby does not lead", seconds=WAIT_SECONDS)
-        assert floor(services) >= PEAK
-
-        traffic.prometheus.kill()
-        traffic.rates[mine] = LOW
-        until(services, "svc", "blind", told(frozenset({"Unreachable"})))
-        standby.kill()
-        ground.no_endpoint("second")
-        until(services, "svc", "the autoscaler is blind, too", lambda at, of: not _active(at, of))
-        assert floor(services) >= PEAK
-        assert replicas(services) >= PEAK
-
-        third = stack.enter_context(ground.operator("third", watch=[services.namespace]))
-        unread = 'nereus_operator_scaling_services{state="Unreachable"}'
-        eventually(lambda: None if third.leads and third.metric(unread) == 1 else "no tick yet", seconds=WAIT_SECONDS)
-        until(services, "svc", "the autoscaler reads again", _active)
-        assert floor(services) >= PEAK, "lowered before anything was known"
-        assert replicas(services) >= PEAK
-        first_bundle = bundle(ground.api)
-
-        traffic.prometheus.start()
-        until(services, "svc", "lower", lambda at, of: floor(at, of) <= 2)
-        until(services, "svc", "pods go", lambda at, of: replicas(at, of) <= 2)
-        services.until_true(
-            "seen", lambda: services.condition("MetricsAvailable").get("status") == "True", seconds=WAIT_SECONDS
-        )
-        until(services, "svc", "history", lambda at, of: (status(at, of).get("history") or [{}])[0].get("id"))
-
-        ground.no_endpoint("third")
-        traffic.rates[mine] = HIGH
-        until(services, "svc", "floor without the metrics API", lambda at, of: floor(at, of) >= PEAK)
-        until(services, "svc", "pods come", lambda at, of: replicas(at, of) >= PEAK)
-        eventually(
-            lambda: None if bundle(ground.api) != first_bundle else "no certificate was renewed", seconds=WAIT_SECONDS
-        )
-        assert b"BEGIN CERTIFICATE" in bundle(ground.api)
-
-
-def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
-
-
-def _active(services: Services, name: str) -> bool:
-    """Whether the autoscaler reads its metrics, by its own word."""
-    conditions = services.child("HorizontalPodAutoscaler", name).get("status", {}).get("conditions", [])
-    return any(item["type"] == "ScalingActive" and item["status"] == "True" for item in conditions)
-
-
-def bundle(api: Api) -> bytes:
-    """The certificates that the API server trusts."""
-    return base64.b64decode(api.get(EXTERNAL)["spec"].get("caBundle", ""))
+        lasting = [name for name, fault in FAULTS.items() if fault.floor == PEAK]
+        before, cleared = changes_of(services, lasting), ground.policy_time(fleet)
+        for name, fault in FAULTS.items():
+            fault.clear(ground, services, name)
+        traffic.rates[services.namespace, idle_for_days] = LOW
+        pods_go(services, before, since=cleared)
+        for name in (*FAULTS, idle_for_days):
+            until(services, name, "lower", lambda at, of: floor(at, of) <= 2)
+            until(services, name, "pods go", lambda at, of: replicas(at, of) <= 2)
