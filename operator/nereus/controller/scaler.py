@@ -2,7 +2,8 @@
 
 Every replica of the operator ticks, so that the one which takes over knows what its predecessor knew; only the holder
 of the lease is told to carry decisions out (`wake`). The policy runs in a thread, beside the event loop. What it
-learned is not kept across restarts: the past is read back from Prometheus, the newest day first.
+learned is not kept across restarts: the past is read back from Prometheus, the newest day first, and then lived through
+in short pieces between the ticks.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ STALE_SECONDS = 300.0
 FIGURES_PER_SECOND = 15.0
 """Services a second, over the fleet, whose figures are shown anew; below the budget of status writes."""
 NEW_SERVICES_SECONDS = 60.0
+EXPERIENCE_SHARE = 0.25
+"""Of one core, at most, for living through the past."""
+EXPERIENCE_IDLE_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +102,7 @@ class Scaler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick_forever())
             group.create_task(self._learn_past_forever())
+            group.create_task(self._gain_experience_forever())
 
     async def _tick_forever(self) -> None:
         while True:
@@ -177,8 +182,10 @@ class Scaler:
             self.history_share = piece.share
             async with self._working:
                 self._roster.learn_past((key.namespace, key.name), piece.minutes[known], piece.rates[known])
-        if beginnings == self._beginnings:
-            self._past_known |= set(subjects)
+        async with self._working:
+            if beginnings == self._beginnings:
+                self._past_known |= set(subjects)
+                self._roster.past_complete((key.namespace, key.name) for key in subjects)
         self.history_share = 1.0
         log.info(
             "the past of %d services: %d minutes of load, read in %.1f s",
@@ -186,6 +193,19 @@ class Scaler:
             minutes,
             time.monotonic() - began,
         )
+
+    async def _gain_experience_forever(self) -> None:
+        """Piece by piece; a tick waits for one piece at most."""
+        while True:
+            took, more = 0.0, False
+            async with self._working:
+                began = time.monotonic()
+                try:
+                    more = await asyncio.to_thread(self._roster.gain_experience)
+                except Exception:
+                    log.exception("learning from the past failed; the services concerned start without it")
+                took = time.monotonic() - began
+            await asyncio.sleep(took * (1 / EXPERIENCE_SHARE - 1) if more else EXPERIENCE_IDLE_SECONDS)
 
 
 def _acted_upon(decision: ScalingDecision) -> tuple[object, ...]:

@@ -48,13 +48,16 @@ def resized(fleet: FleetPolicy, before: int, after: int) -> FleetPolicy:
     return grown
 
 
-def copy(source: FleetPolicy, from_: Ints, target: FleetPolicy, to: Ints) -> None:
-    """Copies the columns `from_` of one fleet onto the columns `to` of another."""
+def copy(
+    source: FleetPolicy, from_: Ints, target: FleetPolicy, to: Ints, *, parts: Sequence[str] | None = None
+) -> None:
+    """Copies the columns `from_` of one fleet onto the columns `to` of another: all of them, or of some attributes of
+    the fleet alone."""
     axes = _axes()
     there = dict(_arrays(target))
     for path, array in _arrays(source):
         axis = axes.get(path)
-        if axis is None:
+        if axis is None or (parts is not None and path.split(".")[1] not in parts):
             continue
         before: tuple[Any, ...] = (slice(None),) * axis.number
         there[path][(*before, axis.places(to, there[path]))] = array[(*before, axis.places(from_, array))]

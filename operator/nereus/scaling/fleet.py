@@ -38,7 +38,11 @@ SETTLING_MINUTES = 5
 """A service without a past gives nothing away in its first minutes."""
 TRUSTED_COVERAGE, TRUST_AFTER = 0.8, 60
 """Below this share of kept 95 % bounds (once sixty were judged) the forecast is not trusted and reaction joins in."""
-STATE_VERSION = 3
+STATE_VERSION = 4
+LEARNED = ("_forecaster", "_prices", "_constant", "start", "keep", "median", "bound")
+"""What a fleet learned and concludes from it, apart from the loads themselves and from what is there at present."""
+EASE_SECONDS = 600.0
+"""What is there when experience arrives goes by halves within this time, so that it never goes at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,7 @@ class FleetPolicy:
         self.keep = np.zeros((len(LADDER), services))
         self.median, self.bound = np.full(services, np.nan), np.full(services, np.nan)
         self.low_since = np.full(services, np.nan)
+        self.eased, self.eased_at = np.zeros(services), np.zeros(services)
         self.woke = 0
         self.todo = 0
         self.todo_minute = -1
@@ -143,6 +148,8 @@ class FleetPolicy:
         present = self.ready + self.starting
         age = np.where(self._memory.first >= 0, minute - self._memory.first, -1)
         keep = np.where(age < SETTLING_MINUTES, np.maximum(keep, present), keep)
+        eased = np.ceil(self.eased * 0.5 ** ((seen.time - self.eased_at) / EASE_SECONDS))
+        keep = np.maximum(keep, np.minimum(present, eased))
         lower = keep < present
         self.low_since = np.where(lower, np.where(np.isfinite(self.low_since), self.low_since, seen.time), np.nan)
         coverage = self._forecaster.covered / np.maximum(self._forecaster.judged, 1)
@@ -289,7 +296,7 @@ class FleetPolicy:
             lead=wait,
             softness=self._softness()[services],
         )
-        self._prices.measured(self.last_late[services], np.nan_to_num(self.last_mean[services]), services)
+        self._prices.measured(self.last_late[services], services)
         self._prices.choose(self._violations[services], services)
         self._constant.learn(services, mean=self.last_mean[services], highest=highest.astype(np.float64))
         self._constant.settle(
@@ -348,6 +355,61 @@ class FleetPolicy:
         ticks_ago = np.maximum(self._memory.minute - minutes, 0) * (60 / SCRAPE_SECONDS)
         highest = np.nan_to_num(rates * FADE_HIGHEST**ticks_ago).max(initial=0.0)
         self.highest[service] = max(float(self.highest[service]), float(highest))
+
+    @property
+    def memory(self) -> Memory:
+        """The loads that are known."""
+        return self._memory
+
+    def relive(
+        self,
+        minute: int,
+        rates: Floats,
+        most: Ints,
+        *,
+        utc_offset: Ints | None = None,
+        judged: Bools | None = None,
+    ) -> None:
+        """One whole minute of a past that is known already, learned from at once: its rates in inferences per second
+        (`nan`: unknown). Minutes come one after the other; what pods there were is not known and not asked.
+        By minutes that are not `judged`, forecasts are, and prices are not.
+        """
+        self._memory.advance(minute)
+        self._memory.raise_to(rates)
+        self.highest = np.fmax(self.highest * FADE_HIGHEST ** (60 / SCRAPE_SECONDS), np.nan_to_num(rates))
+        self.last_mean, self.last_late = np.minimum(rates / self.capacity, 1e6), np.full(self._count, np.nan)
+        if judged is not None:
+            self.last_mean[~judged] = np.nan
+        if utc_offset is not None:
+            self._note_offsets(minute // DAY, utc_offset)
+        self.todo, self.todo_minute = 0, minute
+        while self.todo_minute >= 0:
+            self._work_slice(most)
+
+    def judge_prices_anew(self) -> None:
+        """What each price would have cost and kept so far no longer counts."""
+        self._prices.judge_anew()
+
+    def rewind(self, newest: int, minute: int) -> None:
+        """Forgets all loads after a minute, and that any were there; `newest` is the last one that was kept."""
+        self._memory.minute = minute
+        self._memory.first = np.where(self._memory.first > minute, -1, self._memory.first)
+        self.highest = np.zeros(self._count)
+        whole = self._memory.ring[(minute - np.arange(self._memory.length - (newest - minute))) % self._memory.length]
+        for ago in range(0, len(whole), DAY):
+            root = np.fmax.reduce(whole[ago : ago + DAY], axis=0).astype(np.float64)
+            faded = np.nan_to_num(root) ** 2 * FADE_HIGHEST ** (ago * 60 / SCRAPE_SECONDS)
+            self.highest = np.fmax(self.highest, faded)
+
+    def learned_until(self, services: Ints) -> Ints:
+        """The minute that each of these services has learned from last; the one that runs is none."""
+        waiting = (self.todo_minute >= 0) & (services >= self.todo)
+        return np.where(waiting, self.todo_minute - 1, self._memory.minute - 1)
+
+    def ease(self, services: Ints) -> None:
+        """What runs and starts now may go from now on, but not at once."""
+        self.eased[services] = (self.ready + self.starting)[services]
+        self.eased_at[services] = self.seen_time
 
     def _parts(self) -> tuple[object, ...]:
         """Whatever has state."""

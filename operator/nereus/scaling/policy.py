@@ -21,6 +21,7 @@ import numpy as np
 
 from nereus.scaling import clock
 from nereus.scaling.arrays import Ints
+from nereus.scaling.experience import LEARNED_MINUTES, LEAST_MINUTES
 from nereus.scaling.explain import explain
 from nereus.scaling.features import DAY_LAGS
 from nereus.scaling.fleet import FleetObservation, FleetPolicy
@@ -38,10 +39,6 @@ from nereus.scaling.protocol import (
 
 LATEST_TIME = 1e11
 """Seconds since the epoch beyond this (the year 5138) are not a time but a mistake, such as milliseconds."""
-
-LEARNED_MINUTES = 26 * 60
-"""How much of a given history is also replayed for learning; all of it is remembered for the seasons. A day and a
-little, so that what comes daily is met once, also when clocks change."""
 
 
 def bounds(limits: Limits, local: datetime) -> tuple[int, int, bool, bool]:
@@ -138,13 +135,25 @@ class PredictivePolicy:
             return
         minutes = np.array([int(time // 60) for time, _ in known], np.int64)
         rates = np.array([rate for _, rate in known])
-        replayed = minutes > minutes[-1] - LEARNED_MINUTES
-        self._fleet.learn_past(0, minutes[~replayed], rates[~replayed])
-        for minute, rate in zip(minutes[replayed], rates[replayed], strict=True):
-            past = Observation(
-                time=float(minute) * 60, load=rate, capacity=history.capacity, cold_start=history.cold_start
+        begin, end = max(int(minutes[0]), int(minutes[-1]) - LEARNED_MINUTES + 1), int(minutes[-1])
+        lived = minutes >= begin
+        capacity = _number(history.capacity)
+        if np.unique(minutes[lived]).size < LEAST_MINUTES or not capacity > 0:
+            self._fleet.learn_past(0, minutes, rates)
+            return
+        self._fleet.learn_past(0, minutes[~lived], rates[~lived])
+        self._fleet.capacity[0], self._fleet.cold_start[0] = min(max(capacity, 1e-6), 1e9), _number(history.cold_start)
+        by_minute = np.full(end - begin + 1, np.nan)
+        by_minute[minutes[lived] - begin] = rates[lived]
+        for minute in range(begin, end + 1):
+            local = datetime.fromtimestamp(minute * 60, UTC).astimezone(self._zone)
+            _, most, _, _ = bounds(self.limits, local)
+            self._fleet.relive(
+                minute,
+                by_minute[minute - begin, None],
+                np.array([most]),
+                utc_offset=offsets(minute * 60, self._zone)[:, None],
             )
-            self.decide(past)
 
     def to_state(self) -> State:
         """Everything later decisions depend on, as JSON types."""

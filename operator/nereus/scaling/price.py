@@ -89,9 +89,10 @@ class Prices:
         self.age = np.zeros(services)
         self.rung = np.full(services, START_RUNG, np.int64)
         self.used_late = np.zeros(services)
+        self.used_now = np.zeros(services)
+        self.foretold = np.zeros(services)
         self.spent = np.zeros(services)
         self.real_late = np.zeros(services)
-        self.real_load = np.zeros(services)
 
     def replay(
         self,
@@ -126,7 +127,8 @@ class Prices:
         self.load[services] = self.load[services] * fade + average
         self.minutes[services] = self.minutes[services] * fade + known
         self.age[services] += known
-        self.used_late[services] = self.used_late[services] * fade + late[self.rung[services], np.arange(len(services))]
+        self.used_now[services] = late[self.rung[services], np.arange(len(services))]
+        self.used_late[services] = self.used_late[services] * fade + self.used_now[services]
         before = self.replicas[:, services]
         after = np.clip(before, start, np.maximum(start, keep))
         after = np.where(known, after, np.maximum(before, after))
@@ -137,11 +139,17 @@ class Prices:
         """A young service forgets faster: its first hours, when nothing was known, say little about later ones."""
         return np.asarray(1 - 1 / np.clip(self.age[services] / 2, YOUNG_MEMORY_MINUTES, MEMORY_MINUTES))
 
-    def measured(self, late: Floats, load: Floats, services: Ints) -> None:
-        """Lateness that was really seen, in the same unit as the replay (load x minutes); once per minute."""
-        fade = self._fade(services)
-        self.real_late[services] = self.real_late[services] * fade + np.where(np.isfinite(late), late, 0)
-        self.real_load[services] = self.real_load[services] * fade + np.where(np.isfinite(late), load, 0)
+    def measured(self, late: Floats, services: Ints) -> None:
+        """Lateness that was really seen, in the same unit as the replay (load x minutes), `nan` where it was not
+        measured; once per minute, after `replay`."""
+        fade, known = self._fade(services), np.isfinite(late)
+        self.real_late[services] = self.real_late[services] * fade + np.where(known, late, 0)
+        self.foretold[services] = self.foretold[services] * fade + np.where(known, self.used_now[services], 0)
+
+    def judge_anew(self) -> None:
+        """Forgets how late the prices would have been, not what they have in place."""
+        for judged in (self.late, self.load, self.minutes, self.used_late, self.foretold, self.real_late):
+            judged[:] = 0
 
     def choose(self, violations: Floats, services: Ints) -> None:
         """The cheapest rung that would have kept the objective; `spent` becomes the share that was late."""
@@ -150,11 +158,11 @@ class Prices:
         assumed = violations * SAFETY * (LADDER[START_RUNG] / LADDER)[:, None]
         share = (self.late[:, services] + assumed * prior) / np.maximum(load + prior, 1e-9)
         unseen = violations * SAFETY * prior
-        real = (self.real_late[services] + unseen) / np.maximum(self.real_load[services] + prior, 1e-9)
-        used = (self.used_late[services] + unseen) / np.maximum(load + prior, 1e-9)
-        measured = self.real_load[services] > 0.5 * load
-        self.spent[services] = np.where(measured, real, used)
-        bias = np.where(measured, np.clip(real / np.maximum(used, 1e-9), *BIAS), 1.0)
+        late, foretold = self.real_late[services], self.foretold[services]
+        # Only minutes in which both are known say how far the replay is off.
+        bias = np.clip((late + unseen) / np.maximum(foretold + unseen, 1e-9), *BIAS)
+        elsewhere = np.maximum(self.used_late[services] - foretold, 0)
+        self.spent[services] = (late + elsewhere + unseen) / np.maximum(load + prior, 1e-9)
         allowed = violations * SAFETY / bias
         allowed = np.maximum(allowed, share[-1] + UNAVOIDABLE_SLACK * allowed)
         good = share <= allowed

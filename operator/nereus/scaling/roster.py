@@ -7,7 +7,7 @@ raise a number of pods but not lower it, and pods that find no node. Not thread-
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -18,6 +18,7 @@ import numpy as np
 from nereus.api.decision import ScalingDecision
 from nereus.scaling import clock, columns
 from nereus.scaling.arrays import Ints
+from nereus.scaling.experience import LEARNED_MINUTES, Experience, teaches
 from nereus.scaling.explain import explain
 from nereus.scaling.fleet import FleetDecision, FleetObservation
 from nereus.scaling.goal import Goal
@@ -30,6 +31,9 @@ Name: TypeAlias = tuple[str, str]
 SPARE = 1.25
 """Columns are added for a quarter more services than there are, so that growing stays rare."""
 FEWEST_COLUMNS = 16
+TAUGHT_TOGETHER = 250
+"""Services that live through their last day side by side: enough for arrays, few enough for a minute of it to be
+short."""
 FAULT_SECONDS = 40.0
 """A fault of the metrics that is shorter than this (two ticks and a bit) is held through, but not told."""
 
@@ -63,16 +67,26 @@ class _Entry:
     """One service's place and what is remembered about it beside the policy."""
 
     column: int
+    most: int = 1
     guard: Guard = field(default_factory=Guard)
     reactive: Reactive = field(default_factory=Reactive)
     fault_since: float = math.nan
     last: ScalingDecision | None = None
 
 
-class Roster:
-    """Decides for whatever services it is shown."""
+@dataclass
+class _Lesson:
+    """Services that live through their past now, in the order of their columns there; None: no longer."""
 
-    def __init__(self) -> None:
+    entries: list[tuple[Name, _Entry] | None]
+    experience: Experience
+
+
+class Roster:
+    """Decides for whatever services it is shown; `lived_minutes` of a past that was read are lived through."""
+
+    def __init__(self, *, lived_minutes: int = LEARNED_MINUTES) -> None:
+        self._lived_minutes = lived_minutes
         self._size = FEWEST_COLUMNS
         self._fleet = columns.blank(self._size)
         self._blank = columns.blank(1)
@@ -81,6 +95,8 @@ class Roster:
         self._now: float | None = None
         self.beginnings = 0
         """How often all was learned anew because the clock was set: the past is to be given again."""
+        self._untaught: dict[Name, _Entry] = {}
+        self._lesson: _Lesson | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -108,6 +124,39 @@ class Roster:
         if entry is not None and len(minutes):
             self._fleet.learn_past(entry.column, np.asarray(minutes, np.int64), np.asarray(rates, np.float64))
 
+    def past_complete(self, names: Iterable[Name]) -> None:
+        """All that can be known of the past of these services has been given: it is to be learned from."""
+        self._untaught |= {name: self._entries[name] for name in names if name in self._entries}
+
+    def gain_experience(self) -> bool:
+        """A short piece (some hundredths of a second) of learning from the past; false when there is nothing to do
+        now. A surprise ends the lesson, and its services stay as they are."""
+        lesson, self._lesson = self._lesson or self._next_lesson(), None
+        if lesson is None:
+            return False
+        same = lesson.experience.same_units(self._fleet)
+        for index, taught in enumerate(lesson.entries):
+            if taught is None:
+                continue
+            name, entry = taught
+            gone = self._entries.get(name) is not entry
+            if not gone and not same[index]:
+                # Replicas meant something else: once more, with what they mean now.
+                self._untaught[name] = entry
+            if gone or not same[index]:
+                lesson.entries[index] = None
+        if not any(lesson.entries):
+            return True
+        moved = lesson.experience.step(self._fleet)
+        arrived = lesson.experience.arrived(self._fleet)
+        there = np.array([taught is not None for taught in lesson.entries])
+        if (arrived & there).any():
+            lesson.experience.hand_over(self._fleet, arrived & there)
+            lesson.entries = [None if done else taught for done, taught in zip(arrived, lesson.entries, strict=True)]
+        if any(lesson.entries):
+            self._lesson = lesson
+        return moved
+
     def _follow(self, now: float) -> float:
         """The time to decide at."""
         step = clock.step(self._now, now, ahead_seconds=clock.AHEAD_SECONDS)
@@ -119,6 +168,23 @@ class Roster:
             self._entries = {name: _Entry(entry.column, last=entry.last) for name, entry in self._entries.items()}
         self._now = now
         return now
+
+    def _next_lesson(self) -> _Lesson | None:
+        """The next services whose capacity is known; those whose past is too short are done without one."""
+        self._untaught = {name: entry for name, entry in self._untaught.items() if self._entries.get(name) is entry}
+        ready = [(n, e) for n, e in self._untaught.items() if math.isfinite(self._fleet.capacity[e.column])]
+        ready = ready[:TAUGHT_TOGETHER]
+        for name, _ in ready:
+            del self._untaught[name]
+        if ready:
+            places = np.array([entry.column for _, entry in ready])
+            long_enough = teaches(self._fleet, places, minutes=self._lived_minutes)
+            ready = [taught for taught, enough in zip(ready, long_enough, strict=True) if enough]
+        if not ready:
+            return None
+        most = np.array([entry.most for _, entry in ready])
+        places = np.array([entry.column for _, entry in ready])
+        return _Lesson([*ready], Experience(self._fleet, places, most=most, minutes=self._lived_minutes))
 
     def _reserve(self, services: int) -> None:
         if services <= self._size:
@@ -140,6 +206,7 @@ class Roster:
         for name, (goal, _) in services.items():
             column = self._entries[name].column
             least[column], most[column] = goal.bounds(moment)
+            self._entries[name].most = goal.max_replicas
             offset = moment.astimezone(ZoneInfo(goal.time_zone)).utcoffset()
             offsets[column] = int(offset.total_seconds() // 60) if offset is not None else 0
             self._fleet.promise(column, latency=goal.latency, violations=goal.violations)
