@@ -22,16 +22,14 @@ _ROOM = "nereus.scaling."
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where the services lie: `number` is the axis, `blocks` how many entries each service has along it (all first
-    ones, then all second ones)."""
+    """Where the services lie: `number` is the axis, `each` how many neighbouring entries every service has along it."""
 
     number: int
-    blocks: int
+    each: int
 
-    def places(self, services: Ints, array: Array) -> Ints:
+    def places(self, services: Ints) -> Ints:
         """The entries of some services along this axis."""
-        total = array.shape[self.number] // self.blocks
-        return np.concatenate([services + block * total for block in range(self.blocks)])
+        return (services[:, None] * self.each + np.arange(self.each)).ravel()
 
 
 def blank(services: int) -> FleetPolicy:
@@ -39,12 +37,24 @@ def blank(services: int) -> FleetPolicy:
     return FleetPolicy(services, latency=np.full(services, LATENCY_SECONDS), violations=np.full(services, VIOLATIONS))
 
 
-def resized(fleet: FleetPolicy, before: int, after: int) -> FleetPolicy:
-    """A fleet of another size with the same services in its first columns; `after` is at least `before`."""
-    grown = blank(after)
-    _copy_common(fleet, grown)
-    kept = np.arange(min(before, after))
-    copy(fleet, kept, grown, kept)
+def resize(fleet: FleetPolicy, after: int) -> None:
+    """Gives a fleet room for more services; those it has stay in its first columns. Array by array, so that no more
+    than one of them is there twice meanwhile."""
+    axes, fresh, sizes = _axes(), dict(_arrays(blank(1))), _sizes()
+    for path, owner, name in [(path, owner, name) for path, owner, name, _ in _leaves(fleet)]:
+        if path in axes:
+            setattr(owner, name, _grown(getattr(owner, name), axes[path], fresh[path], after))
+        elif path in sizes:
+            setattr(owner, name, sizes[path] * after)
+
+
+def _grown(array: Array, axis: _Axis, fresh: Array, after: int) -> Array:
+    shape = (*array.shape[: axis.number], axis.each * after, *array.shape[axis.number + 1 :])
+    if fresh.any():
+        grown = np.tile(fresh, [after if number == axis.number else 1 for number in range(array.ndim)])
+    else:
+        grown = np.zeros(shape, array.dtype)  # takes no memory before it is written
+    grown[(*(slice(None),) * axis.number, slice(array.shape[axis.number]))] = array
     return grown
 
 
@@ -60,20 +70,7 @@ def copy(
         if axis is None or (parts is not None and path.split(".")[1] not in parts):
             continue
         before: tuple[Any, ...] = (slice(None),) * axis.number
-        there[path][(*before, axis.places(to, there[path]))] = array[(*before, axis.places(from_, array))]
-
-
-def _copy_common(source: object, target: object) -> None:
-    """Numbers that are the same for all services, such as the minute; not the size of the fleet."""
-    sized = _sizes()
-    for (path, owner, name, value), (_, other, _, _) in zip(_leaves(source), _leaves(target), strict=True):
-        if path in sized or owner is None:
-            continue
-        if isinstance(value, np.ndarray):
-            if path not in _axes():
-                getattr(other, name)[...] = value
-        else:
-            setattr(other, name, value)
+        there[path][(*before, axis.places(to))] = array[(*before, axis.places(from_))]
 
 
 def _leaves(owner: object, path: str = "") -> Iterator[tuple[str, object, str, Any]]:
@@ -107,11 +104,11 @@ def _axes() -> dict[str, _Axis]:
 
 
 @cache
-def _sizes() -> frozenset[str]:
-    """Attributes that hold the size of the fleet itself."""
+def _sizes() -> dict[str, int]:
+    """Numbers that grow with the fleet, as those of one service are."""
     one, two = _leaves(blank(1)), _leaves(blank(2))
-    return frozenset(
-        path
+    return {
+        path: a
         for (path, _, _, a), (_, _, _, b) in zip(one, two, strict=True)
-        if not isinstance(a, np.ndarray) and isinstance(a, int | float | str) and a != b
-    )
+        if isinstance(a, int) and isinstance(b, int) and a != b
+    }

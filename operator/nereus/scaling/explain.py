@@ -26,9 +26,17 @@ def _known(value: float) -> float | None:
 
 
 def explain(
-    decided: FleetDecision, service: int, *, least: int, most: int, scheduled: bool, by_gpu: bool, capacity: float
+    decided: FleetDecision,
+    service: int,
+    *,
+    least: int,
+    most: int,
+    scheduled: bool,
+    by_gpu: bool,
+    capacity: float,
+    in_words: bool = True,
 ) -> Explanation:
-    """The explanation of one service of a fleet decision."""
+    """The explanation of one service of a fleet decision; without its message when nobody reads it."""
     choice = decided.choice
     replicas, unbounded = int(choice.replicas[service]), int(choice.unbounded[service])
     limited = LimitedBy.NOTHING
@@ -66,7 +74,9 @@ def explain(
             phase=phase,
             least=least,
             most=most,
-        ),
+        )
+        if in_words
+        else "",
     )
 
 

@@ -23,6 +23,9 @@ from nereus.scaling.price import DEAR, HEADROOM_SHARE, LADDER, PIPE, Prices, nee
 
 SLICE = 2500
 """Services forecast per tick; larger fleets are spread over the ticks of a minute."""
+PIECE = 250
+"""Services forecast at once: enough for arrays to pay, few enough for what is computed meanwhile to stay small, and for
+others who want the interpreter to get it soon."""
 DEFAULT_COLD_START = 120.0
 WAIT_SHARE = 0.8
 """Share of the latency objective that a request may spend waiting; the rest is service."""
@@ -38,7 +41,7 @@ SETTLING_MINUTES = 5
 """A service without a past gives nothing away in its first minutes."""
 TRUSTED_COVERAGE, TRUST_AFTER = 0.8, 60
 """Below this share of kept 95 % bounds (once sixty were judged) the forecast is not trusted and reaction joins in."""
-STATE_VERSION = 4
+STATE_VERSION = 5
 LEARNED = ("_forecaster", "_prices", "_constant", "start", "keep", "median", "bound")
 """What a fleet learned and concludes from it, apart from the loads themselves and from what is there at present."""
 EASE_SECONDS = 600.0
@@ -100,10 +103,10 @@ class FleetPolicy:
         self.late_known = np.zeros(services)
         self.last_mean, self.last_late = np.full(services, np.nan), np.full(services, np.nan)
         self.stuck_since = np.full(services, np.nan)
-        self.offsets = np.zeros((DAY_LAGS[-1] + 1, services), np.int64)
+        self.offsets = np.zeros((DAY_LAGS[-1] + 1, services), np.int16)
         self.offset_day = -1
-        self.start = np.zeros((len(LADDER), services))
-        self.keep = np.zeros((len(LADDER), services))
+        self.start = np.zeros((len(LADDER), services), np.float32)
+        self.keep = np.zeros((len(LADDER), services), np.float32)
         self.median, self.bound = np.full(services, np.nan), np.full(services, np.nan)
         self.low_since = np.full(services, np.nan)
         self.eased, self.eased_at = np.zeros(services), np.zeros(services)
@@ -251,7 +254,7 @@ class FleetPolicy:
         if self._memory.minute >= 0:
             self.todo, self.todo_minute = 0, self._memory.minute
             if minute - self._memory.minute > 1:
-                self._prices.pipe[:] = np.maximum(self._prices.pipe, self._prices.replicas)
+                self._prices.hold()
         self._memory.advance(minute)
         for total in (self.minute_sum, self.minute_count, self.minute_late, self.late_known):
             total[:] = 0
@@ -272,14 +275,18 @@ class FleetPolicy:
 
     def _day_shift(self, services: Ints) -> Ints:
         """Minutes by which the same wall-clock time of an earlier day lies further back than whole days."""
-        return np.asarray((self.offsets[list(DAY_LAGS)] - self.offsets[0])[:, services])
+        offsets = self.offsets[:, services].astype(np.int64)
+        return np.asarray(offsets[list(DAY_LAGS)] - offsets[0])
 
     def _work_slice(self, most: Ints) -> None:
-        services = np.arange(self.todo, min(self.todo + SLICE, self._count))
-        minute = self.todo_minute
-        self.todo += SLICE
-        if self.todo >= self._count:
+        begin, minute = self.todo, self.todo_minute
+        self.todo = min(begin + SLICE, self._count)
+        if self.todo == self._count:
             self.todo_minute = -1
+        for first in range(begin, self.todo, PIECE):
+            self._learn_and_forecast(np.arange(first, min(first + PIECE, self.todo)), minute, most)
+
+    def _learn_and_forecast(self, services: Ints, minute: int, most: Ints) -> None:
         lead = self._leads()[services]
         capacity = self._units(services)
         self._forecaster.learn(self._memory, minute, services, cold_start=lead, capacity=capacity)
@@ -340,8 +347,9 @@ class FleetPolicy:
         """Looks again, at once, at services whose load is beyond what is there, and at all after a pause."""
         present = self.ready + self.starting
         short: Bools = np.isfinite(load) & (((load + headroom > present) & (present < most)) | self.woke)
-        if short.any():
-            self._forecast(np.flatnonzero(short), minute, most, remember=False)
+        services = np.flatnonzero(short)
+        for first in range(0, len(services), PIECE):
+            self._forecast(services[first : first + PIECE], minute, most, remember=False)
 
     def promise(self, service: int, *, latency: float, violations: float) -> None:
         """Changes the objective of one service: seconds, and the share of requests that may take longer."""
@@ -414,7 +422,7 @@ class FleetPolicy:
     def _parts(self) -> tuple[object, ...]:
         """Whatever has state."""
         learned = self._forecaster.regression, self._forecaster.mixture
-        return self, self._memory, self._forecaster, *learned, self._prices, self._constant
+        return self, self._memory, *self._memory.tiers(), self._forecaster, *learned, self._prices, self._constant
 
     def to_state(self) -> dict[str, Any]:
         """Everything later decisions depend on, as JSON types."""

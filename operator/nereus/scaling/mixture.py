@@ -12,10 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from nereus.scaling.arrays import Bools, Ints, Singles
 from nereus.scaling.experts import NAMES, START_WEIGHTS
 from nereus.scaling.features import Features, from_z
+
+Codes = npt.NDArray[np.uint16]
+Bytes = npt.NDArray[np.uint8]
 
 BINS = 33
 REACH, CURVE = 6.0, 5.0
@@ -27,6 +31,11 @@ WIDTHS = np.diff(EDGES).astype(np.float32)
 CONTEXTS = 12
 POOL_COUNT = 20.0
 CONTEXT_MEMORY, OVERALL_MEMORY = 3000.0, 6000.0
+FADE_EVERY = 64
+"""Errors between two fadings of a histogram: so many at once, because a single one is less than two bytes can tell."""
+CODE = np.float32(800)
+"""Histograms are kept as 800 times the root of each count, in two bytes: a tenth of an error apart where thousands
+were counted, finer than a thousandth where few were."""
 WEIGHT_STEP = 0.01
 LEAST_WEIGHT = 0.0003
 RISE_EDGES = (0.12, 0.6)
@@ -62,19 +71,33 @@ class Atoms:
     weight: Singles
 
 
+def counts(codes: Codes) -> Singles:
+    """What codes stand for."""
+    root = codes.astype(np.float32) / CODE
+    return root * root
+
+
+def codes(counted: Singles) -> Codes:
+    """Counts up to 6,700, kept in two bytes."""
+    return np.rint(np.sqrt(counted) * CODE).astype(np.uint16)
+
+
 class Mixture:
-    """Histograms and weights of all experts, per row."""
+    """Histograms (as `codes`) and weights of all experts, per row; `*_unfaded` are errors since the last fading."""
 
     def __init__(self, rows: int) -> None:
         count = len(NAMES)
-        self.overall = np.tile(_prior() * np.float32(30), (rows, count, 1))
-        self.by_context = np.zeros((rows, CONTEXTS, count, BINS), np.float32)
+        self.overall = np.tile(codes(_prior() * np.float32(30)), (rows, count, 1))
+        self.overall_unfaded = np.zeros(rows, np.uint8)
+        self.by_context = np.zeros((rows, CONTEXTS, count, BINS), np.uint16)
+        self.context_unfaded = np.zeros((rows, CONTEXTS), np.uint8)
         start = np.array(START_WEIGHTS, np.float32)
         self.weights = np.tile(start / start.sum(), (rows, CONTEXTS, 1))
 
     def _chances(self, rows: Ints, context: Ints) -> Singles:
-        overall = self.overall[rows]
-        pooled = self.by_context[rows, context] + POOL_COUNT * overall / overall.sum(2, keepdims=True)
+        overall = counts(self.overall[rows])
+        pooled = counts(self.by_context[rows, context])
+        pooled += POOL_COUNT * overall / overall.sum(2, keepdims=True)
         return np.asarray(pooled / pooled.sum(2, keepdims=True))
 
     def distribution(self, predictions: Singles, rows: Ints, context: Ints) -> Atoms:
@@ -98,9 +121,21 @@ class Mixture:
         share /= share.sum(1, keepdims=True)
         weights = np.maximum((1 - WEIGHT_STEP) * weights + WEIGHT_STEP * share, LEAST_WEIGHT)
         self.weights[rows, context] = weights / weights.sum(1, keepdims=True)
-        hit = (np.arange(BINS) == place[:, :, None]).astype(np.float32)
-        self.by_context[rows, context] = self.by_context[rows, context] * np.float32(1 - 1 / CONTEXT_MEMORY) + hit
-        self.overall[rows] = self.overall[rows] * np.float32(1 - 1 / OVERALL_MEMORY) + hit
+        self._count(self.by_context, self.context_unfaded, (rows, context), place, CONTEXT_MEMORY)
+        self._count(self.overall, self.overall_unfaded, (rows,), place, OVERALL_MEMORY)
+
+    @staticmethod
+    def _count(histograms: Codes, unfaded: Bytes, which: tuple[Ints, ...], place: Ints, memory: float) -> None:
+        """One more error each, in bin `place[row, expert]` of the histograms `which`; they forget within `memory`."""
+        hit = *(index[:, None] for index in which), np.arange(place.shape[1]), place
+        histograms[hit] = codes(counts(histograms[hit]) + 1)
+        unfaded[which] += 1
+        due = unfaded[which] >= FADE_EVERY
+        if due.any():
+            which = tuple(index[due] for index in which)
+            fade = (1 - 1 / memory) ** (FADE_EVERY / 2)
+            histograms[which] = np.rint(histograms[which] * np.float32(fade)).astype(np.uint16)
+            unfaded[which] = 0
 
 
 def from_atoms(atoms: Atoms) -> Singles:

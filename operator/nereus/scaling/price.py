@@ -10,6 +10,7 @@ measured, the ladder is corrected by how much the replay underrates it.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from nereus.scaling.arrays import Floats, Ints, Singles
 from nereus.scaling.features import LONGEST
@@ -75,15 +76,20 @@ def _above(mass: Floats) -> Floats:
     return above
 
 
+def _whole(replicas: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
+    """Whole replicas in two bytes; more than 65,535 of one service are as good as that."""
+    return np.asarray(np.minimum(replicas, np.iinfo(np.uint16).max), np.uint16)
+
+
 class Prices:
     """The ladder per service: replayed replicas, queue and lateness for each price."""
 
     def __init__(self, services: int) -> None:
         shape = (len(LADDER), services)
-        self.replicas = np.ones(shape)
-        self.pipe = np.ones((PIPE, *shape), np.float32)
-        self.backlog = np.zeros(shape)
-        self.late = np.zeros(shape)
+        self.replicas = np.ones(shape, np.float32)
+        self.pipe = np.ones((PIPE, *shape), np.uint16)
+        self.backlog = np.zeros(shape, np.float32)
+        self.late = np.zeros(shape, np.float32)
         self.load = np.zeros(services)
         self.minutes = np.zeros(services)
         self.age = np.zeros(services)
@@ -111,9 +117,9 @@ class Prices:
         # Nobody could have ordered before there was a load: every price begins with what carries the first minute.
         new = services[known & (self.age[services] == 0)]
         self.replicas[:, new] = np.ceil(highest[known & (self.age[services] == 0)]) + 1
-        self.pipe[:, :, new] = self.replicas[:, new]
+        self.pipe[:, :, new] = _whole(self.replicas[:, new])
         ago = (minute - np.arange(PIPE)) % PIPE
-        pipe = self.pipe[ago][:, :, services]
+        pipe = self.pipe[:, :, services][ago].astype(np.float32)
         old = np.arange(PIPE)[:, None] > lead
         in_place = np.where(old[:, None, :], np.inf, pipe).min(0)
         high, average = np.where(known, highest, 0), np.where(known, mean, 0)
@@ -133,7 +139,11 @@ class Prices:
         after = np.clip(before, start, np.maximum(start, keep))
         after = np.where(known, after, np.maximum(before, after))
         self.replicas[:, services] = after
-        self.pipe[(minute + 1) % PIPE][:, services] = after
+        self.pipe[(minute + 1) % PIPE][:, services] = _whole(after)
+
+    def hold(self) -> None:
+        """Nothing is known of the last minutes: what every price has now was there all the time."""
+        self.pipe[:] = np.maximum(self.pipe, _whole(self.replicas))
 
     def _fade(self, services: Ints) -> Floats:
         """A young service forgets faster: its first hours, when nothing was known, say little about later ones."""

@@ -14,15 +14,16 @@ from nereus.scaling.features import COLUMNS
 MEMORY_MINUTES = 4 * 1440
 RIDGE = 3.0
 SOLVE_EVERY = 10
+UPPER = np.triu_indices(COLUMNS)
 CLIP = 3.0
 """Targets and answers further than this from the level (a factor of twenty) are cut: one shock must not bend all."""
 
 
 class Regression:
-    """Normal equations `gram`, `moment` and solution `weights` per row."""
+    """Normal equations `gram` (its upper triangle: it is symmetric), `moment` and solution `weights` per row."""
 
     def __init__(self, rows: int) -> None:
-        self.gram = np.zeros((rows, COLUMNS, COLUMNS), np.float32)
+        self.gram = np.zeros((rows, len(UPPER[0])), np.float32)
         self.moment = np.zeros((rows, COLUMNS), np.float32)
         self.weights = np.zeros((rows, COLUMNS), np.float32)
         self.prior = np.zeros(COLUMNS, np.float32)
@@ -39,13 +40,15 @@ class Regression:
         rows, matrix = rows[usable], matrix[usable]
         target = np.clip(difference[usable], -CLIP, CLIP)
         keep = np.float32(1 - 1 / MEMORY_MINUTES)
-        self.gram[rows] = self.gram[rows] * keep + matrix[:, :, None] * matrix[:, None, :]
+        self.gram[rows] = self.gram[rows] * keep + matrix[:, UPPER[0]] * matrix[:, UPPER[1]]
         self.moment[rows] = self.moment[rows] * keep + matrix * target[:, None]
 
     def solve(self, rows: Ints) -> None:
         """New weights from what was learned."""
         ridge = RIDGE * np.eye(COLUMNS)
-        gram = self.gram[rows].astype(np.float64) + ridge
+        gram = np.zeros((len(rows), COLUMNS, COLUMNS))
+        gram[:, UPPER[0], UPPER[1]] = gram[:, UPPER[1], UPPER[0]] = self.gram[rows]
+        gram += ridge
         moment = self.moment[rows].astype(np.float64) + ridge @ self.prior
         solved = np.linalg.solve(gram, moment[:, :, None])[:, :, 0]
         self.weights[rows] = np.where(np.isfinite(solved).all(1, keepdims=True), solved, self.prior).astype(np.float32)

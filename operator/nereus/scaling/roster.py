@@ -190,7 +190,7 @@ class Roster:
         if services <= self._size:
             return
         size = math.ceil(services * SPARE)
-        self._fleet = columns.resized(self._fleet, self._size, size)
+        columns.resize(self._fleet, size)
         self._free = [*range(self._size, size)][::-1] + self._free
         self._size = size
 
@@ -260,6 +260,7 @@ class Roster:
             scheduled=scheduled,
             by_gpu=by_gpu,
             capacity=_number(capacity),
+            in_words=False,
         )
         known = not bool(decided.choice.unknown[column])
         wanted = int(decided.replicas[column])
