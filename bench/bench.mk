@@ -2,5 +2,5 @@
 BENCH ?= scaling
 
 .PHONY: bench
-bench: venv ## measure: BENCH=scaling|compare|heldout|forecast|scale|triton|metricsapi|fetch|prometheus|alerts|panels|rules; tables on the screen, JSON under build/bench/
+bench: venv ## measure: BENCH=scaling|compare|heldout|forecast|tick|scale|triton|metricsapi|fetch|prometheus|alerts|panels|rules; tables on the screen, JSON under build/bench/
 	@PYTHONPATH=operator:. OMP_NUM_THREADS=1 $(VENV)/bin/python -m bench.$(BENCH) $(BENCH_ARGS)

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
@@ -74,6 +75,9 @@ TOLERANCE_SINCE = (1, 35)
 GC_THRESHOLDS = (50_000, 20, 20)
 """Python looks for cycles after 700 new objects by default; a list of the API server makes a hundred thousand, without
 any."""
+SWITCH_SECONDS = 0.001
+"""A thread that computes (the scaling tick, answers of Prometheus) lets others go on after 5 ms by default, and the
+event loop has to ask for that each time it has waited for something: dozens of times for one service."""
 FINISH_SECONDS = 5.0
 """How long work that has begun may take to end after SIGTERM: one write with its deadline."""
 
@@ -86,6 +90,7 @@ def run(argv: Sequence[str]) -> int:
     logs.configure(level=options.log_level, form=options.log_format)
     try:
         gc.set_threshold(*GC_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_SECONDS)
         return asyncio.run(_serve(options))
     except ConfigException as error:
         log.error("no way to the API server: %s; run in a pod with a ServiceAccount, or set KUBECONFIG", error)

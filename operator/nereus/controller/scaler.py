@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -22,10 +22,11 @@ from nereus.controller import statuswriter
 from nereus.controller.metrics import Metrics
 from nereus.controller.store import Key
 from nereus.controller.subjects import Subject, Subjects
-from nereus.diagnosis.decided import shown
+from nereus.diagnosis.decided import shown_alike
 from nereus.prometheus.reading import Key as ReadingKey
 from nereus.prometheus.reading import PastLoad, Reading, Wanted
-from nereus.scaling.roster import Roster
+from nereus.scaling.goal import Goal
+from nereus.scaling.roster import Name, Roster, Seen
 
 TICK_SECONDS = 15.0
 STALE_SECONDS = 300.0
@@ -36,6 +37,8 @@ NEW_SERVICES_SECONDS = 60.0
 EXPERIENCE_SHARE = 0.25
 """Of one core, at most, for living through the past."""
 EXPERIENCE_IDLE_SECONDS = 5.0
+BREATH = 50
+"""Services gone through before others may work: a millisecond."""
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +125,10 @@ class Scaler:
         if subjects:
             readings = await self._reader.read([subject.wanted for subject in subjects.values()])
         self.states = Counter(reading.state.value for reading in readings.values())
-        services = {
-            (key.namespace, key.name): (subject.goal, subject.seen(readings.get(ReadingKey(*key))))
-            for key, subject in subjects.items()
-        }
+        services: dict[Name, tuple[Goal, Seen]] = {}
+        async for key in _breathing(subjects):
+            subject = subjects[key]
+            services[key.namespace, key.name] = subject.goal, subject.seen(readings.get(ReadingKey(*key)))
         async with self._working:
             decided = await asyncio.to_thread(self._roster.decide, self._clock(), services)
         made = {Key(*name): decision for name, decision in decided.items()}
@@ -136,14 +139,14 @@ class Scaler:
             log.warning("the clock was set, or the process slept: what was learned is learned anew from the past")
         before, self._decisions = self._decisions, made
         self._decided(made)
-        self._tell(before, made)
+        await self._tell(before, made)
         self.ticked_at = time.monotonic()
         self._metrics.ticks.observe(self.ticked_at - began)
 
-    def _tell(self, before: Mapping[Key, ScalingDecision], made: Mapping[Key, ScalingDecision]) -> None:
+    async def _tell(self, before: Mapping[Key, ScalingDecision], made: Mapping[Key, ScalingDecision]) -> None:
         later = max(statuswriter.FIGURES_SECONDS, len(made) / FIGURES_PER_SECOND)
-        for key, decision in made.items():
-            known = before.get(key)
+        async for key in _breathing(made):
+            known, decision = before.get(key), made[key]
             if known is None or _acted_upon(known) != _acted_upon(decision):
                 if known is not None and known.replicas != decision.replicas:
                     log.info(
@@ -155,7 +158,7 @@ class Scaler:
                         extra={"service": str(key), "decision": decision.id},
                     )
                 self._wake(key, 0.0)
-            elif shown(known) != shown(decision):
+            elif not shown_alike(known, decision):
                 self._wake(key, later)
 
     async def _learn_past_forever(self) -> None:
@@ -182,6 +185,7 @@ class Scaler:
             self.history_share = piece.share
             async with self._working:
                 self._roster.learn_past((key.namespace, key.name), piece.minutes[known], piece.rates[known])
+            await asyncio.sleep(0)  # many pieces come at once
         async with self._working:
             if beginnings == self._beginnings:
                 self._past_known |= set(subjects)
@@ -206,6 +210,14 @@ class Scaler:
                     log.exception("learning from the past failed; the services concerned start without it")
                 took = time.monotonic() - began
             await asyncio.sleep(took * (1 / EXPERIENCE_SHARE - 1) if more else EXPERIENCE_IDLE_SECONDS)
+
+
+async def _breathing(keys: Iterable[Key]) -> AsyncIterator[Key]:
+    """All of them, and now and then a chance for others to work. Nothing may be added or taken away meanwhile."""
+    for number, key in enumerate(keys, 1):
+        yield key
+        if number % BREATH == 0:
+            await asyncio.sleep(0)
 
 
 def _acted_upon(decision: ScalingDecision) -> tuple[object, ...]:

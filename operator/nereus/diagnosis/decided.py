@@ -103,10 +103,21 @@ def _metrics(truth: Truth, reason: Reason, message: str) -> Condition:
     return Condition(type=ConditionType.METRICS_AVAILABLE, status=truth, reason=reason, message=message)
 
 
-def shown(decision: ScalingDecision) -> tuple[float | int | None, ...]:
-    """The figures of a decision as they stand in a status."""
-    figures = (decision.load, decision.capacity, decision.forecast_high, decision.horizon_seconds, decision.error)
-    return (*(_rounded(figure) for figure in figures), decision.reactive)
+def shown_alike(one: ScalingDecision, other: ScalingDecision) -> bool:
+    """Whether the figures of two decisions are the same as they stand in a status."""
+    return all(a == b or _rounded(a) == _rounded(b) for a, b in zip(_figures(one), _figures(other), strict=True))
+
+
+def _figures(decision: ScalingDecision) -> tuple[float | None, ...]:
+    # The load changes most often: who compares them in this order is done soon.
+    return (
+        decision.load,
+        decision.forecast_high,
+        decision.error,
+        decision.capacity,
+        decision.horizon_seconds,
+        decision.reactive,
+    )
 
 
 def _rounded(value: float | None) -> float | None:

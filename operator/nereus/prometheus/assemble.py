@@ -126,10 +126,14 @@ def _reading(
     newest = table.newest.get(key)
     fresh = newest is not None and at - newest <= scope.stale_after
     pods = int(table.pods.get(key, 0.0)) if fresh else 0
-    learned = capacities.learn(wanted, {name: _measured(table, key, name) for name in names}) if fresh else {}
+    measured = {name: _measured(table, key, name) for name in names} if fresh else {}
+    learned = capacities.learn(wanted, measured) if fresh else {}
     recovering = table.whole.get(key, 0.0) < WHOLE_SHARE * pods
     models = (
-        {name: _model(wanted, table, scope, name, learned.get(name), recovering=recovering) for name in names}
+        {
+            name: _model(wanted, table, scope, name, measured[name], capacity=learned.get(name), recovering=recovering)
+            for name in names
+        }
         if fresh
         else {}
     )
@@ -237,11 +241,17 @@ def _measured(table: _Table, key: Key, name: str) -> Measured:
 
 
 def _model(
-    wanted: Wanted, table: _Table, scope: Scope, name: str, capacity: float | None, *, recovering: bool
+    wanted: Wanted,
+    table: _Table,
+    scope: Scope,
+    name: str,
+    measured: Measured,
+    *,
+    capacity: float | None,
+    recovering: bool,
 ) -> ModelReading:
     model = wanted.key, name
-    done, measured = table.of[Query.INFERENCES].get(model), _measured(table, wanted.key, name)
-    each = 1.0
+    done, each = measured.inferences, 1.0
     if done and measured.requests and measured.requests > 0:
         each = max(1.0, done / measured.requests)
     waiting, fullest = table.of[Query.QUEUE].get(model), table.of[Query.FULLEST].get(model, 0.0)
