@@ -400,14 +400,9 @@ class FleetPolicy:
 
     def rewind(self, newest: int, minute: int) -> None:
         """Forgets all loads after a minute, and that any were there; `newest` is the last one that was kept."""
-        self._memory.minute = minute
-        self._memory.first = np.where(self._memory.first > minute, -1, self._memory.first)
-        self.highest = np.zeros(self._count)
-        whole = self._memory.ring[(minute - np.arange(self._memory.length - (newest - minute))) % self._memory.length]
-        for ago in range(0, len(whole), DAY):
-            root = np.fmax.reduce(whole[ago : ago + DAY], axis=0).astype(np.float64)
-            faded = np.nan_to_num(root) ** 2 * FADE_HIGHEST ** (ago * 60 / SCRAPE_SECONDS)
-            self.highest = np.fmax(self.highest, faded)
+        self._memory.minute = newest
+        self._memory.rewind(minute)
+        self.highest = self._memory.highest(FADE_HIGHEST ** (60 / SCRAPE_SECONDS))
 
     def learned_until(self, services: Ints) -> Ints:
         """The minute that each of these services has learned from last; the one that runs is none."""

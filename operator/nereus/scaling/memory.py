@@ -175,6 +175,19 @@ class Memory:
         root = self.recent[minutes % RECENT, columns].astype(np.float32)
         return root * root
 
+    def highest(self, fade: float) -> Floats:
+        """The highest rate of each service that is remembered, of which `fade` is left after every minute."""
+        ago = np.arange(RECENT)
+        root = np.nan_to_num(self.recent[(self.minute - ago) % RECENT].astype(np.float64))
+        found = (root**2 * fade ** ago[:, None]).max(0)
+        newest = self.minute // BLOCK
+        for tier in self.tiers():
+            numbers = newest - 1 - np.arange(tier.blocks)
+            ended = self.minute + 1 - (numbers + 1) * BLOCK
+            found = np.maximum(found, (tier.scale[:, numbers % tier.blocks] * fade**ended).max(1))
+            newest -= tier.blocks
+        return np.asarray(found)
+
     def rewind(self, minute: int) -> None:
         """Forgets what came after `minute`, which becomes the newest one again."""
         if minute >= self.minute:

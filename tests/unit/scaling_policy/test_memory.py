@@ -112,6 +112,16 @@ def test_a_rewound_memory_knows_what_it_knew_then() -> None:
     assert np.isnan(memory.at(np.full((1, 3), NOW), slice(None))).all()
 
 
+def test_the_highest_load_fades_with_its_age_wherever_it_is_kept() -> None:
+    fade = 0.9999
+    for days_ago in (0.1, 2.0, 12.0):
+        rates = np.full((14 * DAY, 3), 50.0)
+        rates[-int(days_ago * DAY), 1] = 4_000.0
+        found = given(rates).highest(fade)
+        assert found[[0, 2]] == pytest.approx(50.0, rel=0.01)
+        assert found[1] == pytest.approx(4_000.0 * fade ** (days_ago * DAY), rel=0.03)
+
+
 def test_a_histogram_in_two_bytes_counts_like_one_in_eight() -> None:
     rng = np.random.default_rng(3)
     mixture, row, context = Mixture(1), np.zeros(1, np.int64), np.array([2])
