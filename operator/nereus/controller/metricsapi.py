@@ -7,7 +7,7 @@ hand on was decided by its own rights before.
 A service that is not known is answered with 404 and so is left as it is: an autoscaler that cannot read a metric takes
 no pod away.
 
-Nothing but the standard library is imported: the process that answers (metricsserver.py) has to stay small.
+Little is imported: the process that answers (metricsserver.py) has to stay small.
 """
 
 from __future__ import annotations

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nereus.controller.metricsapi import BASE
-from nereus.controller.metricsserver import Request, Server, parse
+from nereus.controller.metricsserver import Server
 from tests.harness.authority import issue
 from tests.harness.prometheus import free_port
 
@@ -96,7 +94,7 @@ async def served(ours: Authority) -> AsyncIterator[Served]:
     said = await made.tell(callers=ours.callers("test-server"), certificate=ours.served_with)
     assert said == {"problem": "", "serves": True}
     yield made
-    made.server.close()
+    await made.server.close()
 
 
 async def test_the_api_server_reads_one_value_after_the_other_over_a_connection_that_stays(
@@ -162,7 +160,7 @@ async def test_a_port_that_is_taken_and_a_certificate_that_is_no_file_are_said_a
     somebody.close()
     assert await served.tell() == {"problem": "", "serves": True}
     assert (await served.once(ours, ours))[0] == 200
-    served.server.close()
+    await served.server.close()
 
 
 async def test_without_knowing_who_may_ask_nothing_listens(ours: Authority) -> None:
@@ -174,13 +172,9 @@ async def test_without_knowing_who_may_ask_nothing_listens(ours: Authority) -> N
 @pytest.mark.parametrize(
     ("request_text", "status"),
     [
-        (f"POST {SVC} HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 405),
-        (f"GET {SVC} HTTP/1.1\r\nContent-Length: 5\r\n\r\n", 400),
-        (f"GET {SVC} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (f"GET {SVC} HTTP/2\r\n\r\n", 400),
-        ("PRI * HTTP/2.0\r\n\r\n", 400),
+        (f"POST {SVC} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 405),
         (f"GET {SVC} HTTP/1.0\r\n\r\n", 200),
-        (f"GET {SVC} HTTP/1.1\r\nConnection: close\r\n\r\n", 200),
+        (f"GET {SVC} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
     ],
 )
 async def test_a_request_that_ends_its_connection_is_answered_first(
@@ -200,11 +194,6 @@ async def test_clients_that_say_too_much_nothing_or_no_tls_keep_nobody_waiting(s
     began = time.monotonic()
     assert (await served.once(ours, ours))[0] == 200
     assert time.monotonic() - began < 5
-    assert await chatty[0].read() == b""
+    assert b" 400 " in (await chatty[0].read()).splitlines()[0]
     for _, writer in (*plain, *silent, chatty):
         writer.close()
-
-
-@given(st.binary() | st.binary().map(lambda end: b"GET / HTTP/1.1\r\n" + end + b"\r\n\r\n"))
-def test_no_head_of_a_request_is_too_strange_to_be_read(head: bytes) -> None:
-    assert isinstance(parse(head), Request)
