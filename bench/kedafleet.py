@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.asking import Asker, Way, path
@@ -21,6 +22,7 @@ from bench.ticking import CAPACITY, Ground
 from demo.kube import Kube
 from localcluster.build import bin_dir, go_version
 from nereus.controller.kinds import AUTOSCALER, Kind
+from tests.harness.externalmetrics import REGISTRATION
 from tests.harness.prometheus import SERVICE_LABEL
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ async def measure(bench: Bench, ground: Ground) -> None:
     """From the first ScaledObject to the last autoscaler, and then two minutes in which nothing changes."""
     kube = Kube(kubeconfig=ground.cluster.kubeconfig, tools=bin_dir(go_version=go_version()), routed=True)
     services = bench.fleet.services()
+    await _take_over(bench, kube)
     with keda(ground.cluster, kube) as processes:
         async with bench.measured("keda_create") as result:
             began = time.monotonic()
@@ -68,6 +71,18 @@ async def measure(bench: Bench, ground: Ground) -> None:
                 "metric_refused": asked.refused,
                 **shares("metric_through_apiserver_", asked.seconds),
             }
+
+
+async def _take_over(bench: Bench, kube: Kube) -> None:
+    """A fleet that Nereus scaled until now, if it did, is scaled by nobody any more."""
+    await asyncio.to_thread(kube.kubectl, "delete", "apiservice", REGISTRATION, "--ignore-not-found")
+    await replace(bench.fleet, scaling=scaling).make(bench.fleet.services())
+    deadline = time.monotonic() + MADE_SECONDS
+    while left := len(await bench.fleet.gateway.list_identities(AUTOSCALER)):
+        say(f"{left} autoscalers of Nereus are left")
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{left} autoscalers of Nereus are still there after {MADE_SECONDS:g} s")
+        await asyncio.sleep(5.0)
 
 
 async def _make(fleet: Fleet, services: Sequence[Name], prometheus: str) -> None:

@@ -134,7 +134,9 @@ class Operator:
         # A connection of its own: a long list of rules keeps no decision waiting.
         self._rules_source = Client(options.prometheus, threads=1) if options.prometheus.address else None
         self.loaded = LoadedRules(self._rules_source, lambda key: self.queue.add(key, Priority.ROUTINE))
-        self.statuses = StatusWriter(self.gateway, self.store)
+        self.statuses = StatusWriter(
+            self.gateway, self.store, declared=lambda key: self._wake(key, MODEL_SERVICE, Change.RELEVANT)
+        )
         self._reasons_seen: set[str] = set()
         self.nodes = Nodes(self.gateway, self._look_at_gpus)
         self.agents = Agents(options.gpu_agents, session, self._look_at_pod, wanted=lambda: bool(self.nodes.services))

@@ -15,7 +15,7 @@ from nereus.api.reasons import ConditionType
 from nereus.controller.gateway import Gateway
 from nereus.controller.kinds import MODEL_SERVICE
 from nereus.controller.store import Key, Store
-from nereus.diagnosis.reading import items, text
+from nereus.diagnosis.reading import items, mapping, text
 from nereus.diagnosis.story import significant
 
 FIGURES_SECONDS = 60.0
@@ -27,10 +27,19 @@ FLEET_PER_SECOND = 20.0
 class StatusWriter:
     """Decides when a status is written, and writes it."""
 
-    def __init__(self, gateway: Gateway, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        store: Store,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        declared: Callable[[Key], None] = lambda _: None,
+    ) -> None:
+        """`declared` is told a service whose declaration turns out to be another one when its status is written."""
         self._gateway = gateway
         self._store = store
         self._clock = clock
+        self._declared = declared
         self._written: dict[Key, float] = {}
         self._next_slot = 0.0
         self.reasons: dict[Key, str] = {}
@@ -53,6 +62,9 @@ class StatusWriter:
         answer = await self._gateway.replace_status(MODEL_SERVICE, key.namespace, key.name, status, uid=uid)
         self._store.put(_kept(answer))
         self._written[key] = self._clock()
+        if _declaration(self._store.get(MODEL_SERVICE, key) or {}) != _declaration(stored):
+            # Somebody changed it a moment ago. The watch will show what is known by then, and so wake nobody.
+            self._declared(key)
         return None
 
     def forget(self, key: Key) -> None:
@@ -73,6 +85,12 @@ class StatusWriter:
 def _ready_reason(status: Mapping[str, Any]) -> str:
     ready = (item for item in items(status.get("conditions")) if item.get("type") == ConditionType.READY.value)
     return text(next(ready, {}).get("reason"))
+
+
+def _declaration(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What users say; the generation stands for the spec and for being deleted."""
+    metadata = mapping(manifest.get("metadata"))
+    return metadata.get("uid"), metadata.get("generation"), metadata.get("labels"), metadata.get("annotations")
 
 
 def _kept(answer: Manifest) -> Manifest:

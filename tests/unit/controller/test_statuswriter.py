@@ -12,8 +12,9 @@ from aiohttp import web
 from nereus.api import names
 from nereus.controller.events import AGAIN_SECONDS, EventPoster
 from nereus.controller.gateway import Gateway
+from nereus.controller.kinds import MODEL_SERVICE
 from nereus.controller.statuswriter import FIGURES_SECONDS, FLEET_PER_SECOND, StatusWriter
-from nereus.controller.store import Key, Store
+from nereus.controller.store import Change, Key, Store
 from nereus.diagnosis.story import Event, EventType
 from tests.unit.controller.scripted import Scripted, Seen, scripted
 
@@ -39,7 +40,8 @@ class Clock:
 
 
 @asynccontextmanager
-async def server() -> AsyncIterator[tuple[Scripted, Gateway]]:
+async def server(**changed: Any) -> AsyncIterator[tuple[Scripted, Gateway]]:
+    """`changed`: metadata that somebody wrote just before us."""
     version = [1]
 
     async def answer(seen: Seen) -> web.Response:
@@ -47,7 +49,7 @@ async def server() -> AsyncIterator[tuple[Scripted, Gateway]]:
         if seen.method == "POST":
             return web.json_response(seen.body)
         found = service(seen.path.split("/")[-2], **seen.body[-1]["value"])
-        found["metadata"]["resourceVersion"] = str(version[0])
+        found["metadata"] |= {"resourceVersion": str(version[0]), **changed}
         return web.json_response(found)
 
     async with scripted(answer) as running:
@@ -82,6 +84,20 @@ async def test_what_matters_is_written_at_once_and_in_the_place_of_whatever_stoo
         ]
         assert {seen.query["fieldManager"] for seen in api.seen} == {names.STATUS_MANAGER}
         assert writer.reasons == {KEY: "Serving"}
+
+
+@pytest.mark.parametrize("changed", [{}, {"generation": 2}, {"labels": {"team": "a"}}, {"annotations": {"a": "b"}}])
+async def test_a_declaration_that_changed_just_before_its_status_was_written_is_looked_at(
+    changed: dict[str, Any],
+) -> None:
+    async with server(**changed) as (_, gateway):
+        store, looked_at = Store(), list[Key]()
+        store.put(service(**status()))
+        writer = StatusWriter(gateway, store, Clock(), declared=looked_at.append)
+        await writer.write(KEY, status("Unschedulable"), uid="svc")
+        assert looked_at == ([KEY] if changed else [])
+        echo = {**service(**status("Unschedulable")), "metadata": store.get(MODEL_SERVICE, KEY)["metadata"]}  # type: ignore[index]
+        assert store.put(echo) is Change.NONE, "the watch tells nobody"
 
 
 async def test_figures_are_written_once_a_minute_and_the_wait_is_told() -> None:
