@@ -4,7 +4,7 @@ Bursts out of nothing are insured by replicas that wait for them. What a forecas
 a high price buys more than anybody needs; the past tells it exactly. Each service keeps a histogram of its loads of the
 last two days (by the load itself, because requests are late, not minutes). The constant that it gives limits what the
 dear prices ask for, while less than the allowed share is late: once the budget is gone, or where a load outgrows its
-past, the forecast alone decides.
+past, the forecast alone decides. Where no forecast keeps the objective by far, it is what is asked for (`price.py`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ UNSPENT = 0.9
 
 
 class Constant:
-    """Per service: load that came in minutes of each height, and the limit that follows (`inf`: none)."""
+    """Per service: load that came in minutes of each height, how many replicas would have been `enough` (`nan`: not
+    known), and the limit that follows (`inf`: none)."""
 
     def __init__(self, services: int) -> None:
         self.mass = np.zeros((BINS, services), np.float32)
         self.minutes = np.zeros(services)
         self.limit = np.full(services, np.inf)
+        self.enough = np.full(services, np.nan)
 
     def learn(self, services: Ints, *, mean: Floats, highest: Floats) -> None:
         """One minute: its mean load falls into the bin of its highest; unknown minutes change nothing."""
@@ -47,5 +49,7 @@ class Constant:
         from_here_up = self.mass[::-1, services].cumsum(0)[::-1]
         heights = (from_here_up > ABOVE_SHARE * violations * from_here_up[0]).sum(0)
         enough = np.ceil(LOWEST * STEP**heights + headroom - 1e-4)
-        applies = (self.minutes[services] > LEAST_MINUTES) & (spent <= UNSPENT * violations) & (heights < BINS)
+        known = (self.minutes[services] > LEAST_MINUTES) & (heights < BINS)
+        applies = known & (spent <= UNSPENT * violations)
+        self.enough[services] = np.where(known, enough, np.nan)
         self.limit[services] = np.where(applies, enough, np.inf)

@@ -19,7 +19,7 @@ from nereus.scaling.constant import Constant
 from nereus.scaling.features import DAY_LAGS
 from nereus.scaling.forecaster import Forecaster
 from nereus.scaling.memory import DAY, Memory
-from nereus.scaling.price import DEAR, HEADROOM_SHARE, LADDER, PIPE, Prices, needs
+from nereus.scaling.price import CONSTANT, DEAR, HEADROOM_SHARE, LADDER, PIPE, Prices, needs
 
 SLICE = 2500
 """Services forecast per tick; larger fleets are spread over the ticks of a minute."""
@@ -41,7 +41,7 @@ SETTLING_MINUTES = 5
 """A service without a past gives nothing away in its first minutes."""
 TRUSTED_COVERAGE, TRUST_AFTER = 0.8, 60
 """Below this share of kept 95 % bounds (once sixty were judged) the forecast is not trusted and reaction joins in."""
-STATE_VERSION = 5
+STATE_VERSION = 6
 LEARNED = ("_forecaster", "_prices", "_constant", "start", "keep", "median", "bound")
 """What a fleet learned and concludes from it, apart from the loads themselves and from what is there at present."""
 EASE_SECONDS = 600.0
@@ -330,6 +330,8 @@ class FleetPolicy:
         start, keep = worth[:, : len(services)] * seen, worth[:, len(services) :] * seen
         for asked in (start, keep):
             asked[DEAR] = np.minimum(asked[DEAR], self._constant.limit[services])
+            enough = np.minimum(self._constant.enough[services], most[services])
+            asked[CONSTANT] = np.where(np.isfinite(enough), enough, asked[-1])
         self.start[:, services], self.keep[:, services] = start, keep
         self.median[services] = np.where(seen, outlook.median, np.nan)
         self.bound[services] = np.where(seen, outlook.bound, np.nan)

@@ -3,7 +3,8 @@
 A replica is started or kept when `price` x the requests it is expected to save exceeds the replica time it costs. A
 ladder of prices is replayed every minute on the forecasts that were really made (with cold start and queue): the
 cheapest price that would have kept the objective is used. A violated budget is not won back: a shock that no price
-would have survived does not raise the price, the ladder has an end, and the past fades within days. Where lateness is
+would have survived does not raise the price, the ladder has an end, and the past fades within days. Where even the
+dearest price leaves far too much late, the constant that would have kept the objective is bought (`constant.py`). Where lateness is
 measured, the ladder is corrected by how much the replay underrates it.
 """
 
@@ -18,11 +19,14 @@ from nereus.scaling.mixture import Atoms, from_atoms
 
 LEAN: tuple[tuple[float, float], ...] = ((1.4, 0.0), (1.8, 0.5))
 """The lowest rungs, as price and share of the headroom for random arrivals: for loads that hardly ever surprise."""
-LADDER = np.concatenate([[price for price, _ in LEAN], np.geomspace(1.37, 300, 17)])
+DEAREST = 300.0
+LADDER = np.concatenate([[price for price, _ in LEAN], np.geomspace(1.37, DEAREST, 17), [DEAREST]])
+CONSTANT = len(LADDER) - 2
+"""The last rung but one asks for the constant that would have kept the objective, whatever the forecast says."""
 HEADROOM_SHARE = np.array([*(share for _, share in LEAN), *np.ones(len(LADDER) - len(LEAN))])
-DEAR = slice(9, len(LADDER) - 1)
-"""Rungs that mostly insure against bursts: they never ask for more than the constant that would do (`constant.py`). The
-last rung is without that limit, for loads that outgrow their past."""
+DEAR = slice(9, CONSTANT)
+"""Rungs that mostly insure against bursts: they never ask for more than that constant. The last rung is without that
+limit, for loads that outgrow their past."""
 START_RUNG = 7
 SAFETY = 0.92
 """Aim at this share of the allowed violations; the replay is no oracle."""
@@ -32,6 +36,9 @@ PRIOR_MINUTES = 300.0
 BIAS = (0.05, 4.0)
 """How far measured lateness may correct the replay, which is made of minutes and mostly too dark."""
 UNAVOIDABLE_SLACK = 0.25
+BROKEN = 2.0
+"""The constant is the dearest insurance of all: bought where the dearest price leaves more than this many times late of
+what is allowed, as with bursts from nothing to full height; what is missed by little is not worth it."""
 START_FACTOR = 1.3
 PIPE = LONGEST + 2
 OVERLOAD_POWER = 8
@@ -174,8 +181,11 @@ class Prices:
         elsewhere = np.maximum(self.used_late[services] - foretold, 0)
         self.spent[services] = (late + elsewhere + unseen) / np.maximum(load + prior, 1e-9)
         allowed = violations * SAFETY / bias
-        allowed = np.maximum(allowed, share[-1] + UNAVOIDABLE_SLACK * allowed)
+        broken = share[-1] > BROKEN * allowed
+        least = np.where(broken, share[CONSTANT:].min(0), share[-1])
+        allowed = np.maximum(allowed, least + UNAVOIDABLE_SLACK * allowed)
         good = share <= allowed
+        good[CONSTANT] &= broken
         good[-1] = True
         self.rung[services] = np.where(load > 0, good.argmax(0), START_RUNG)
 
