@@ -132,7 +132,7 @@ def test_a_change_that_fails_to_load_keeps_the_old_model_serving(world: World) -
     world.apply()
     world.wait_ready()
     world.apply(models=[model(source="configmap://models/broken")])
-    world.wait_reason("ModelLoadFailed", seconds=60)
+    world.wait_reason("ModelLoadFailed", seconds=120)
     assert world.infer()[0][0] == 2.0
     world.apply()
     world.wait_ready(seconds=90)

@@ -86,7 +86,7 @@ async def test_services_are_read_as_their_pods_are(world: World) -> None:
     good = wanted("good", 2)
     before = await world.until(Freshness.FRESH, good)
     assert before[-1].rate == pytest.approx(30, rel=0.15)  # two pods, each scraped by two jobs
-    assert before[-1].queue == pytest.approx(3)
+    assert before[-1].queue == pytest.approx(3, rel=0.01)  # a mean over time: scrapes are not quite even
     assert before[-1].capacity == pytest.approx(95, rel=0.15)  # 0.95 of batches of 4 in 40 ms
     assert before[-1].load == pytest.approx(30 / 95, rel=0.2)
     assert abs(before[-1].at - time.time()) < 30
