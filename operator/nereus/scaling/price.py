@@ -4,8 +4,8 @@ A replica is started or kept when `price` x the requests it is expected to save 
 ladder of prices is replayed every minute on the forecasts that were really made (with cold start and queue): the
 cheapest price that would have kept the objective is used. A violated budget is not won back: a shock that no price
 would have survived does not raise the price, the ladder has an end, and the past fades within days. Where even the
-dearest price leaves far too much late, the constant that would have kept the objective is bought (`constant.py`). Where lateness is
-measured, the ladder is corrected by how much the replay underrates it.
+dearest price leaves far too much late, the constant that would have kept the objective is bought (`constant.py`). Where
+lateness is measured, the ladder is corrected by how much the replay underrates it.
 """
 
 from __future__ import annotations
