@@ -194,6 +194,7 @@ async def test_a_token_is_read_again_when_it_changes(world: World, tmp_path: Pat
     file.write_text("first\n")
     reader = Reader(world.options(address=gate.url, bearer_token_file=str(file), headers={"X-Scope-OrgID": "team"}))
     good = wanted("good", 2)
+    await world.until(Freshness.FRESH, good)
     assert (await reader.read([good]))[good.key].pods_seen == 2
     assert {seen.get("X-Scope-OrgID") for seen in gate.seen} == {"team"}
     gate.token = "second"
